@@ -15,8 +15,8 @@ use std::time::Duration;
 use axum::body::Body;
 use bytes::Bytes;
 use dcos_wire::Alarm;
-use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
-use http::{HeaderMap, Method, Request, Response, StatusCode, Uri};
+use http::header::CONTENT_LENGTH;
+use http::{Method, Request, Response, StatusCode, Uri};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper::client::conn::http1::{Builder, Connection, SendRequest};
@@ -28,7 +28,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::task::TaskTracker;
 use tower::Service as _;
 
-use crate::relay::Lane;
+use crate::relay::{Lane, Said};
 use crate::shelf::{Host, Reusable, Shelf};
 use crate::upstream::{
     Conn, Connector, MOST_INTERIM, ONLY_PROMISES, OPEN_TIMEOUT, SendError, look_now,
@@ -146,8 +146,8 @@ impl Pool {
             let answering = async {
                 tokio::select! {
                     biased;
-                    answered = answering => Ok(answered),
                     () = endless.notified() => Err(SendError::Nonsense(ONLY_PROMISES)),
+                    answered = answering => Ok(answered),
                 }
             };
             let (answered, way) = if together {
@@ -180,18 +180,28 @@ impl Pool {
                 (answering.await?, Way::Apart(ended))
             };
             match answered {
-                Ok(answer) => {
+                Ok(mut answer) => {
+                    let headers = answer.headers().iter();
+                    let said =
+                        Said::by(headers.map(|(name, value)| (name.as_str(), value.as_bytes())))?;
+                    // A length is told once, and beside a coding not at all: hyper leaves what it does not look at.
+                    match said.length {
+                        Some(_) if said.is_ambiguous() => {
+                            drop(answer.headers_mut().remove(CONTENT_LENGTH))
+                        }
+                        Some(length) => {
+                            drop(answer.headers_mut().insert(CONTENT_LENGTH, length.into()))
+                        }
+                        None => {}
+                    }
                     // Who announces a body where there is none may send it by mistake: it would answer the next request.
-                    let status = answer.status();
                     let bare = bare
-                        || status == StatusCode::NO_CONTENT
-                        || status == StatusCode::NOT_MODIFIED;
-                    let way = if bare && announces_body(answer.headers()) {
-                        None
-                    } else {
-                        Some(way)
-                    };
-                    let pool = self.clone();
+                        || matches!(
+                            answer.status(),
+                            StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED
+                        );
+                    let keeps = !(said.is_ambiguous() || bare && said.announces_body());
+                    let pool = keeps.then(|| self.clone());
                     return Ok(answer.map(|body| Carried::new(body, way, pool, host)));
                 }
                 Err(mut error) => match error.take_message() {
@@ -267,12 +277,6 @@ impl Pool {
     }
 }
 
-/// Whether the head of an answer says that a body follows.
-fn announces_body(headers: &HeaderMap) -> bool {
-    let length = headers.get(CONTENT_LENGTH);
-    length.is_some_and(|length| length != "0") || headers.contains_key(TRANSFER_ENCODING)
-}
-
 /// How the connection of an answer is driven.
 enum Way {
     /// With the answer.
@@ -290,15 +294,16 @@ pub(crate) struct Carried {
     way: Option<Way>,
     /// Why it broke off, which is told after what came before is sent: the server forgets that with the error.
     broken: Option<hyper::Error>,
-    pool: Pool,
+    /// Where the connection is kept, if it takes another request.
+    pool: Option<Pool>,
     host: Host,
 }
 
 impl Carried {
-    fn new(body: Incoming, way: Option<Way>, pool: Pool, host: Host) -> Self {
+    fn new(body: Incoming, way: Way, pool: Option<Pool>, host: Host) -> Self {
         let mut carried = Self {
             body,
-            way,
+            way: Some(way),
             broken: None,
             pool,
             host,
@@ -311,11 +316,11 @@ impl Carried {
 
     /// The answer has ended: the connection may take the next request.
     fn give_back(&mut self) {
-        match self.way.take() {
-            Some(Way::Together(line)) => self.pool.put(self.host.clone(), line),
+        match (self.way.take(), &self.pool) {
+            (Some(Way::Together(line)), Some(pool)) => pool.put(self.host.clone(), line),
             // If nobody is there to hear it, the connection has ended.
-            Some(Way::Apart(ended)) => drop(ended.send(())),
-            Some(Way::Once) | None => {}
+            (Some(Way::Apart(ended)), Some(_)) => drop(ended.send(())),
+            _ => {}
         }
     }
 }

@@ -27,6 +27,7 @@ use futures::future::BoxFuture;
 use crate::door::Door;
 use talk::Talk;
 
+pub(crate) use answer::{Broken, Said};
 pub(crate) use lane::Lane;
 
 /// Serves plain requests by itself.

@@ -31,6 +31,7 @@ use tower::Service;
 
 use crate::decide::{Place, Target};
 use crate::pool::{Carried, Pool};
+use crate::relay::Broken;
 use crate::route::Part;
 use crate::shelf::Host;
 use crate::world::{Scheme, is_off_limits};
@@ -162,6 +163,12 @@ pub(crate) enum SendError {
     Speaking(#[source] io::Error),
     #[error("the answer is none: {0}")]
     Nonsense(&'static str),
+}
+
+impl From<Broken> for SendError {
+    fn from(Broken(why): Broken) -> Self {
+        Self::Nonsense(why)
+    }
 }
 
 fn with_tls(connector: Connector, tls: rustls::ClientConfig) -> HttpsConnector<Connector> {

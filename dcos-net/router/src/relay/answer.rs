@@ -76,21 +76,16 @@ pub(crate) fn listen<'a>(
     }
     let headers: &'a [Header<'a>] = response.headers;
     let old = response.version != Some(1);
-    let said = Said::by(headers)?;
-    let (mut keeps, announced) = (said.keeps(old), said.length);
+    let said = Said::by(headers.iter().map(|header| (header.name, header.value)))?;
+    let (mut keeps, announced) = (said.keeps(old) && !said.is_ambiguous(), said.length);
     let body = match (said.coding, announced) {
         _ if bare || status == 204 || status == 304 => {
             // Who announces a body may send it by mistake, and late: it would answer the next request.
-            keeps &= said.coding.is_none() && announced.unwrap_or(0) == 0;
+            keeps &= !said.announces_body();
             Body::Length(0)
         }
         (Some(_), _) if old => return Err(Broken("HTTP/1.0 knows no transfer coding")),
-        (Some(Coding::Chunked), None) => Body::Chunked(Chunks::new()),
-        // Whoever says both may be read in two ways: nobody else's request goes where that came from.
-        (Some(Coding::Chunked), Some(_)) => {
-            keeps = false;
-            Body::Chunked(Chunks::new())
-        }
+        (Some(Coding::Chunked), _) => Body::Chunked(Chunks::new()),
         (None, Some(length)) => Body::Length(length),
         (Some(Coding::Identity) | None, _) => {
             keeps = false;
@@ -101,7 +96,8 @@ pub(crate) fn listen<'a>(
         status,
         headers,
         body,
-        announced,
+        // The coding counts (RFC 9112 section 6.3).
+        announced: announced.filter(|_| said.coding.is_none()),
         keeps,
         names_others: said.others > 0,
         length,
@@ -110,16 +106,16 @@ pub(crate) fn listen<'a>(
 
 /// Codings of bodies on their way.
 #[derive(Debug, Clone, Copy)]
-enum Coding {
+pub(crate) enum Coding {
     Chunked,
     Identity,
 }
 
 /// What headers say of the connection and of the body.
 #[derive(Debug, Default)]
-struct Said {
-    coding: Option<Coding>,
-    length: Option<u64>,
+pub(crate) struct Said {
+    pub(crate) coding: Option<Coding>,
+    pub(crate) length: Option<u64>,
     close: bool,
     keep_alive: bool,
     /// Names of others.
@@ -127,9 +123,11 @@ struct Said {
 }
 
 impl Said {
-    fn by(headers: &[Header<'_>]) -> Result<Self, Broken> {
+    pub(crate) fn by<'h>(
+        headers: impl Iterator<Item = (&'h str, &'h [u8])>,
+    ) -> Result<Self, Broken> {
         let mut said = Self::default();
-        for Header { name, value } in headers {
+        for (name, value) in headers {
             match name.len() {
                 10 if name.eq_ignore_ascii_case("connection") => {
                     for word in words(value) {
@@ -173,6 +171,16 @@ impl Said {
             return Err(Broken("it names too many headers of this connection"));
         }
         Ok(said)
+    }
+
+    /// Whether it may be read in two ways: nobody else's request goes where that came from.
+    pub(crate) fn is_ambiguous(&self) -> bool {
+        self.coding.is_some() && self.length.is_some()
+    }
+
+    /// Whether a body follows, if there may be one at all.
+    pub(crate) fn announces_body(&self) -> bool {
+        self.coding.is_some() || self.length.unwrap_or(0) > 0
     }
 
     fn keeps(&self, old: bool) -> bool {

@@ -91,8 +91,8 @@ pub(super) enum Failed {
 }
 
 impl From<Broken> for Failed {
-    fn from(Broken(why): Broken) -> Self {
-        Self::Of(SendError::Nonsense(why))
+    fn from(broken: Broken) -> Self {
+        Self::Of(broken.into())
     }
 }
 

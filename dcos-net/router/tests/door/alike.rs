@@ -22,6 +22,25 @@ struct Case {
     said: Vec<String>,
     framing: Framing,
     body: Vec<String>,
+    twist: Twist,
+}
+
+/// What somebody behind the router says otherwise than most.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Twist {
+    None,
+    /// HTTP/1.0.
+    Old,
+    /// Lines end in LF only.
+    Lf,
+    /// So many answers before it that only promise it.
+    Promises(usize),
+    /// Its length twice, in two lines or in one, ...
+    Twice(&'static str),
+    /// ... and another one beside it.
+    Another,
+    /// Another answer follows, to nobody's request.
+    Behind,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -41,6 +60,7 @@ fn cases() -> impl Strategy<Value = Case> {
     ];
     let header = prop_oneof![
         "X-[A-Z][a-z]{0,4}: [ -~]{0,12}",
+        "(X_Real_IP|Content_Length|x_a|_): [a-z]{0,3}",
         "[Cc]ookie: (a=b|dcos-acs-auth-cookie=t|; |;|dcos-acs-info-cookie=u|c){1,5}",
         "(accept|Accept-Encoding|authorization|User-Agent|x-real-ip|X-Forwarded-Proto): [a-z,;=*/]{1,9}",
         "X-Forwarded-For: 1\\.2\\.3\\.4(, ?[a-z]{1,3}){0,9}",
@@ -63,6 +83,15 @@ fn cases() -> impl Strategy<Value = Case> {
         Just(Framing::Chunks),
         Just(Framing::Close)
     ];
+    let twist = prop_oneof![
+        8 => Just(Twist::None),
+        1 => Just(Twist::Old),
+        1 => Just(Twist::Lf),
+        1 => prop::sample::select(vec![1, 16, 17]).prop_map(Twist::Promises),
+        1 => prop::sample::select(vec![", ", "\r\nContent-Length: "]).prop_map(Twist::Twice),
+        1 => Just(Twist::Another),
+        1 => Just(Twist::Behind),
+    ];
     let status = prop::sample::select(vec![
         "200 OK",
         "204 No Content",
@@ -80,9 +109,10 @@ fn cases() -> impl Strategy<Value = Case> {
         prop::collection::vec(said, 0..5),
         framing,
         prop::collection::vec(piece, 0..4),
+        twist,
     )
         .prop_map(
-            |(method, path, headers, status, said, framing, body)| Case {
+            |(method, path, headers, status, said, framing, body, twist)| Case {
                 method,
                 path,
                 headers,
@@ -90,6 +120,7 @@ fn cases() -> impl Strategy<Value = Case> {
                 said,
                 framing,
                 body,
+                twist,
             },
         )
 }
@@ -100,11 +131,39 @@ impl Case {
         let mut said = self.said.clone();
         let body = self.body.concat();
         match self.framing {
-            Framing::Length => said.push(format!("Content-Length: {}", body.len())),
-            Framing::Chunks => said.push("Transfer-Encoding: chunked".to_owned()),
+            Framing::Length => {
+                let length = body.len();
+                said.push(match self.twist {
+                    Twist::Twice(between) => format!("Content-Length: {length}{between}{length}"),
+                    Twist::Another => format!("Content-Length: {length}, {}", length + 1),
+                    _ => format!("Content-Length: {length}"),
+                });
+            }
+            Framing::Chunks => {
+                said.push("Transfer-Encoding: chunked".to_owned());
+                if self.twist == Twist::Another {
+                    said.push("Content-Length: 3".to_owned());
+                }
+            }
             Framing::Close => said.push("Connection: close".to_owned()),
         }
-        let mut answer = format!("HTTP/1.1 {}\r\n{}\r\n\r\n", self.status, said.join("\r\n"));
+        let version = if self.twist == Twist::Old {
+            "1.0"
+        } else {
+            "1.1"
+        };
+        let mut answer = format!(
+            "HTTP/{version} {}\r\n{}\r\n\r\n",
+            self.status,
+            said.join("\r\n")
+        );
+        match self.twist {
+            Twist::Lf => answer = answer.replace('\r', ""),
+            Twist::Promises(many) => {
+                answer = "HTTP/1.1 103 Early Hints\r\nLink: a\r\n\r\n".repeat(many) + &answer;
+            }
+            _ => {}
+        }
         if !bare && !self.status.starts_with("204") && !self.status.starts_with("304") {
             match self.framing {
                 Framing::Chunks => {
@@ -115,6 +174,9 @@ impl Case {
                 }
                 Framing::Length | Framing::Close => answer.push_str(&body),
             }
+        }
+        if self.twist == Twist::Behind && !matches!(self.framing, Framing::Close) {
+            answer.push_str("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil");
         }
         answer.into_bytes()
     }
