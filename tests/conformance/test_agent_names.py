@@ -9,7 +9,7 @@ import threading
 import urllib.request
 
 import pytest
-from cluster import Cluster, binary, eventually, get
+from cluster import Cluster, binary, eventually, free_port, get
 from own_network import ADDRESS, own_network, run
 
 pytestmark = [
@@ -126,6 +126,20 @@ def test_names_are_answered_on_the_agent_while_every_master_is_dead():
         assert not look_up(NAMES[0])
         cluster.agent_program.start()
         eventually("the names after a restart, without a master", are_there)
+        # Led to another cluster it knows none of them, and says why; led back it does.
+        agent = cluster.agent_program
+        master = agent.flags["master"]
+        agent.kill()
+        agent.flags["master"] = f"127.0.0.1:{free_port()}"
+        agent.start()
+        eventually("the reason", lambda: "it is of another cluster" in agent.log.read_text())
+        # Of its own it knows before it leads to anybody else.
+        eventually("its own name", lambda: look_up("ready.spartan"))
+        assert not look_up(NAMES[0])
+        agent.kill()
+        agent.flags["master"] = master
+        agent.start()
+        eventually("the names, back again", are_there)
         # Somebody takes an address away.
         link = socket.if_nametoindex("spartan")
         run("ip link del spartan")
