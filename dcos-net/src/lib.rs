@@ -2,7 +2,7 @@
 //!
 //! A [`Snapshot`] says what runs where; [`names::publish`] makes the DNS zones of Mesos-DNS and
 //! dcos-dns out of it, and [`vip`] says which tasks stand behind which virtual address. Nothing here
-//! waits or opens a socket, and only [`MemoryFile`] asks a clock or opens a file: the server that answers queries is the crate `dcos-dns`,
+//! opens a socket; only [`MemoryFile`] asks a clock or opens a file, and only [`Keeper`] waits for it: the server that answers queries is the crate `dcos-dns`,
 //! what balances connections the crate `dcos-l4lb`.
 //!
 //! ```
@@ -30,8 +30,8 @@ mod zone;
 pub use census::{Census, Counts};
 pub use follow::{Follower, Listener, Placed, state_of};
 pub use memory::{
-    Around, Cluster, Entry, Journal, Keeping, KnownAgent, KnownTask, MemoryFile, Origin, Record,
-    Remembered, Unreadable, Write,
+    Around, Cluster, Entry, Journal, Keeper, Keeping, KnownAgent, KnownTask, Left, MemoryFile,
+    Origin, Record, Remembered, Unreadable, Write,
 };
 pub use snapshot::{Agent, Discovery, Framework, Port, Snapshot, Task};
 pub use subnet::{NoSubnet, Subnet};

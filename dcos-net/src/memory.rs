@@ -10,6 +10,7 @@
 //! moment: the last one up to which the file is whole. Only a file whose beginning is broken says nothing.
 
 mod file;
+mod keeper;
 mod keeping;
 mod wire;
 
@@ -26,6 +27,7 @@ use crate::Follower;
 use crate::vip::TaskKey;
 
 pub use file::MemoryFile;
+pub use keeper::{Keeper, Left};
 pub use keeping::{Cluster, Keeping, Origin};
 
 /// What a file begins with, before its version.

@@ -69,12 +69,7 @@ pub(crate) async fn start(
     let (routes, doors) = (server.router(), server.doors());
     running.spawn(server.run(published, stop.clone()));
     let over = stop.clone();
-    running.spawn(async move {
-        tokio::select! {
-            () = feed.follow(&mut news) => {}
-            () = over.cancelled() => {}
-        }
-    });
+    running.spawn(async move { feed.follow(&mut news, &over).await });
     running.spawn(node.keep(doors, stop.clone())?);
     Ok(Some(Names { listener, routes }))
 }

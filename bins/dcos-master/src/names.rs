@@ -110,45 +110,58 @@ pub(crate) async fn serve(
 ) {
     let (mut feed, published) = Feed::new(source.masters, source.memory);
     let Local { handle, stance } = source.master;
+    let over = stop.child_token();
     let tell = async {
-        follow(&mut feed, source.leading, stance, client).await;
-        lead(&mut feed, &handle, source.own).await;
-        stop.cancelled().await;
+        follow(&mut feed, source.leading, stance, client, &over).await;
+        lead(&mut feed, &handle, source.own, &over).await;
     };
-    tokio::select! {
-        () = server.run(published, stop.clone()) => {}
-        () = tell => {}
-    }
+    let answer = async {
+        server.run(published, stop).await;
+        over.cancel();
+    };
+    tokio::join!(answer, tell);
 }
 
-/// Tells what the leader tells until this master leads.
+/// Tells what the leader tells until this master leads, or is to `stop`.
 async fn follow(
     feed: &mut Feed,
     leading: Option<Masters>,
     mut stance: watch::Receiver<Stance>,
     client: Client,
+    stop: &CancellationToken,
 ) {
+    let over = stop.child_token();
     let following = async {
-        if let Some(leading) = leading {
+        if let Some(masters) = leading {
             let (sender, mut news) = mpsc::channel(WAITING);
-            tokio::join!(leading.tell(client, vec![sender]), feed.follow(&mut news),);
+            tokio::select! {
+                () = masters.tell(client, vec![sender]) => {}
+                () = feed.follow(&mut news, &over) => {}
+            }
         }
-        std::future::pending::<()>().await;
+        over.cancelled().await;
     };
-    tokio::select! {
-        () = following => {}
-        // An end of the master ends this process, too.
-        _ = stance.wait_for(|stance| *stance == Stance::Leading) => {}
-    }
+    let leading = async {
+        tokio::select! {
+            // An end of the master ends this process, too.
+            _ = stance.wait_for(|stance| *stance == Stance::Leading) => over.cancel(),
+            () = stop.cancelled() => {}
+        }
+    };
+    // What was told last is kept before this one tells.
+    tokio::join!(following, leading);
 }
 
-/// Tells what this master knows, and keeps it.
-async fn lead(feed: &mut Feed, master: &MasterHandle, own: SocketAddr) {
+/// Tells what this master knows, and keeps it, until it ends or is to `stop`.
+async fn lead(feed: &mut Feed, master: &MasterHandle, own: SocketAddr, stop: &CancellationToken) {
     let mut changes = master.changes();
     let mut keep = Instant::now();
     let mut still = interval(Feed::STILL);
     still.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    while let Ok(state) = master.snapshot().await {
+    let mut unkept = None;
+    'leading: while !stop.is_cancelled()
+        && let Ok(state) = master.snapshot().await
+    {
         let pace = Pace::begin();
         // Before the registry is read this master knows of nobody.
         if state.recovered {
@@ -163,26 +176,26 @@ async fn lead(feed: &mut Feed, master: &MasterHandle, own: SocketAddr) {
         pace.rest().await;
         // Of agents that are awaited nothing is known here: what is kept says more.
         let is_whole = state.recovered && state.recovered_agents.is_empty();
-        let mut is_unkept = is_whole;
-        let mut known = Some(state);
+        unkept = is_whole.then_some(state);
         loop {
             tokio::select! {
-                changed = changes.changed() => if changed.is_err() { return } else { break },
-                () = feed.masters.changed() => break,
-                () = sleep_until(keep), if is_unkept => {
-                    if let Some(state) = known.take() {
-                        feed.keep(own, move || kept(&state)).await;
+                () = stop.cancelled() => break 'leading,
+                changed = changes.changed() => if changed.is_err() { break 'leading } else { break },
+                is_other = feed.changed() => if is_other { break },
+                () = sleep_until(keep), if unkept.is_some() && feed.is_idle() => {
+                    if let Some(state) = unkept.take() {
+                        feed.keep(own, move || kept(&state));
                     }
-                    is_unkept = false;
                     keep = Instant::now() + Feed::KEEP;
                 }
-                _ = still.tick(), if is_whole && !is_unkept => if !feed.still().await {
-                    known = master.snapshot().await.ok();
-                    is_unkept = known.is_some();
+                _ = still.tick(), if is_whole && unkept.is_none() => if !feed.still() {
+                    unkept = master.snapshot().await.ok();
                 }
             }
         }
     }
+    feed.finish(own, unkept.map(|state| move || kept(&state)))
+        .await;
 }
 
 /// What is kept of the state.

@@ -5,15 +5,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dcos_core::time::steady;
-use dcos_net::{Follower, Journal, Keeping, Remembered, Snapshot};
+use dcos_net::{Around, Follower, Journal, Keeper, Keeping, Left, Remembered, Snapshot};
 use dcos_proto::master::event;
 use dcos_proto::master::response::GetState;
 use dcos_wire::Told;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio_util::sync::CancellationToken;
 
 use crate::leader::Seeker;
-use crate::memory::Memory;
 use crate::{MasterList, Pace};
 
 /// What is taken in at once.
@@ -25,20 +25,15 @@ pub struct Feed {
     publish: watch::Sender<Arc<Snapshot>>,
     /// Which masters there are.
     pub masters: MasterList,
-    memory: Option<Memory>,
+    /// Nothing waits for it: a disk may hang.
+    keeper: Option<Keeper>,
 }
 
 impl Feed {
     /// The least time between two times at which all that is known is kept.
     pub const KEEP: Duration = Duration::from_secs(10);
-    /// The same of what changed, which takes little.
-    const KEEP_CHANGES: Duration = Duration::from_secs(1);
-    /// How long it is waited at most until what could not be kept is tried again.
-    const KEEP_AT_MOST: Duration = Duration::from_secs(30);
     /// How often it is noted that nothing changed.
     pub const STILL: Duration = Journal::STILL;
-    /// How long an end waits for a disk.
-    const KEEP_LAST: Duration = Duration::from_secs(5);
 
     /// A feed, and what it tells: at once which masters there are, if that is known, for who must find them before any
     /// leads. What a feed before it kept in `memory` is told next, so that names are answered while no master is.
@@ -50,7 +45,7 @@ impl Feed {
         let feed = Self {
             publish,
             masters,
-            memory: memory.map(Memory::new),
+            keeper: memory.map(|memory| Keeper::new("names", memory)),
         };
         (feed, published)
     }
@@ -61,57 +56,80 @@ impl Feed {
             .send_modify(|told| *told = Arc::new(now.after(told)));
     }
 
-    /// Keeps what a leader knows, for whoever begins with the file while nobody leads; without a file it does nothing. What
-    /// `state` is, it says where it may take its time.
-    pub async fn keep(
-        &self,
-        leader: SocketAddr,
-        state: impl FnOnce() -> GetState + Send + 'static,
-    ) {
-        let Some(memory) = self.memory.clone() else {
-            return;
-        };
-        let masters = self.masters.now(Some(leader.ip()));
-        let write = move || {
-            let mut known = Follower::of_all();
-            known.begin(steady(), &state(), &mut ());
-            memory.write(leader, masters, &mut known)
-        };
-        if let Err(error) = tokio::task::spawn_blocking(write).await {
-            tracing::error!(%error, "what is known of names was not kept");
+    /// Whether anything could be [kept](Self::keep) now: not without a file, nor while something is written or soon after that
+    /// failed.
+    pub fn is_idle(&self) -> bool {
+        self.keeper.as_ref().is_some_and(Keeper::is_idle)
+    }
+
+    /// Begins to keep what a leader knows, for whoever begins with the file while nobody leads, unless that is
+    /// [impossible now](Self::is_idle). What `state` is, it says where it may take its time.
+    pub fn keep(&mut self, leader: SocketAddr, state: impl FnOnce() -> GetState + Send + 'static) {
+        let around = self.around(leader);
+        if let Some(keeper) = &mut self.keeper {
+            keeper.keep_all(around, move || all(&state()));
         }
     }
 
     /// Notes that what was [kept](Self::keep) is still so, and says whether that can be: all has to be kept anew otherwise.
-    pub async fn still(&self) -> bool {
-        let Some(memory) = self.memory.clone() else {
-            return true;
-        };
-        let noted = tokio::task::spawn_blocking(move || memory.still()).await;
-        noted.unwrap_or_default()
+    pub fn still(&mut self) -> bool {
+        self.keeper.as_mut().is_none_or(Keeper::still)
     }
 
-    /// Tells what the leading master tells, until nobody sends that any more; keeps what was told last then.
-    pub async fn follow(&mut self, news: &mut mpsc::Receiver<Told>) {
+    /// Waits until something is to be done: there are other masters, if this says so; otherwise what was to be kept was, or it
+    /// is to be tried again.
+    pub async fn changed(&mut self) -> bool {
+        tokio::select! {
+            () = self.masters.changed() => true,
+            _ = written(&mut self.keeper) => false,
+        }
+    }
+
+    /// Keeps the last of what a leader knows, if there is anything new, unless a disk takes too long for that.
+    pub async fn finish(
+        &mut self,
+        leader: SocketAddr,
+        state: Option<impl FnOnce() -> GetState + Send + 'static>,
+    ) {
+        let around = self.around(leader);
+        let last = move |keeper: &mut Keeper| {
+            if let Some(state) = state {
+                keeper.keep_all(around, move || all(&state()));
+            }
+        };
+        if let Some(keeper) = &mut self.keeper {
+            keeper.finish(last).await;
+        }
+    }
+
+    /// Tells what the leading master tells, until nobody sends that any more or `stop` is cancelled; what was told last is kept
+    /// then, unless a disk takes too long for that.
+    pub async fn follow(&mut self, news: &mut mpsc::Receiver<Told>, stop: &CancellationToken) {
         let mut known = Known::default();
-        if let Some(memory) = self.memory.clone()
-            && let read = tokio::task::spawn_blocking(move || memory.read()).await
-            && let Ok(Some(remembered)) = read
-        {
-            let masters = remembered.around.addresses.iter().copied().collect();
-            known.remember(remembered);
-            if known.is_whole() {
-                self.tell(known.snapshot(masters));
+        if let Some(keeper) = &self.keeper {
+            let left = tokio::select! {
+                left = keeper.read() => left,
+                () = stop.cancelled() => return,
+            };
+            if let Left::Known(remembered, _) = left {
+                let masters = remembered.around.addresses.iter().copied().collect();
+                known.remember(*remembered);
+                if known.is_whole() {
+                    self.tell(known.snapshot(masters));
+                }
             }
         }
         let mut batch = Vec::with_capacity(BATCH);
         let mut seeker = Seeker::default();
         let (mut is_news, mut is_unkept) = (false, false);
-        let (mut next, mut keep) = (Instant::now(), Instant::now());
-        let mut pause = Self::KEEP_CHANGES;
+        let mut next = Instant::now();
         let mut still = interval(Self::STILL);
         still.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
+            if is_unkept && self.is_idle() {
+                is_unkept = false;
+                self.write(&mut known);
+            }
             let deadline = known.follower.next_deadline();
             let due = async {
                 match deadline {
@@ -120,6 +138,7 @@ impl Feed {
                 }
             };
             tokio::select! {
+                () = stop.cancelled() => break,
                 read = news.recv_many(&mut batch, BATCH) => {
                     if read == 0 {
                         break;
@@ -145,56 +164,54 @@ impl Feed {
                 () = tokio::time::sleep_until(next), if is_news && known.is_whole() => {
                     let pace = Pace::begin();
                     let masters = self.masters.now(known.leader.map(|leader| leader.ip()));
-                    let (told, snapshot) = aside(known, |known| known.snapshot(masters)).await;
+                    let (told, now) = snapshot(known, masters).await;
                     known = told;
-                    self.tell(snapshot);
+                    self.tell(now);
                     next = pace.next();
-                    (is_news, is_unkept) = (false, self.memory.is_some());
+                    (is_news, is_unkept) = (false, true);
                 }
-                _ = still.tick(), if self.memory.is_some() && known.follower.is_begun() => {
-                    is_unkept = true;
-                }
-                () = tokio::time::sleep_until(keep), if is_unkept => {
-                    let is_kept;
-                    (known, is_kept) = self.write(known).await;
-                    pause = if is_kept {
-                        Self::KEEP_CHANGES
-                    } else {
-                        (pause * 2).min(Self::KEEP_AT_MOST)
-                    };
-                    is_unkept = !is_kept;
-                    keep = Instant::now() + pause;
-                }
+                _ = still.tick() => is_unkept = true,
+                is_kept = written(&mut self.keeper) => is_unkept |= !is_kept,
             }
         }
-        if is_news || is_unkept {
-            let kept = tokio::time::timeout(Self::KEEP_LAST, self.write(known)).await;
-            if kept.is_err() {
-                tracing::warn!("what was known last of names is not kept: the disk takes too long");
-            }
+        let around = known.told_by().map(|leader| self.around(leader));
+        if let (Some(around), Some(keeper)) = (around, &mut self.keeper) {
+            let last = |keeper: &mut Keeper| keeper.keep(&around, &mut known.follower);
+            keeper.finish(last).await;
         }
     }
 
-    /// Keeps what a leader told, and says whether it is kept. What is only remembered is there already, with its time.
-    async fn write(&self, known: Known) -> (Known, bool) {
-        let memory = self.memory.clone().filter(|_| known.follower.is_begun());
-        let (Some(memory), Some(leader)) = (memory, known.leader) else {
-            return (known, true);
-        };
+    /// Begins to keep what a leader told. What is only remembered is there already, with its time.
+    fn write(&mut self, known: &mut Known) {
+        let around = known.told_by().map(|leader| self.around(leader));
+        if let (Some(around), Some(keeper)) = (around, &mut self.keeper) {
+            keeper.keep(&around, &mut known.follower);
+        }
+    }
+
+    /// What is kept besides.
+    fn around(&self, leader: SocketAddr) -> Around {
         let masters = self.masters.now(Some(leader.ip()));
-        let write = move |known: &mut Known| memory.write(leader, masters, &mut known.follower);
-        aside(known, write).await
+        Around {
+            leader: Some(leader),
+            addresses: masters.into_iter().collect(),
+        }
     }
 }
 
-/// Does what takes long with what is known, where no other work waits for it.
-async fn aside<T: Send + 'static>(
-    mut known: Known,
-    work: impl FnOnce(&mut Known) -> T + Send + 'static,
-) -> (Known, T) {
+/// What becomes of what is being kept; see [`Keeper::written`].
+async fn written(keeper: &mut Option<Keeper>) -> bool {
+    match keeper {
+        Some(keeper) => keeper.written().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Reads every task where no other work waits for it.
+async fn snapshot(known: Known, masters: Vec<IpAddr>) -> (Known, Snapshot) {
     let done = tokio::task::spawn_blocking(move || {
-        let done = work(&mut known);
-        (known, done)
+        let snapshot = known.snapshot(masters);
+        (known, snapshot)
     });
     match done.await {
         Ok(done) => done,
@@ -204,6 +221,13 @@ async fn aside<T: Send + 'static>(
             Err(_) => std::future::pending().await,
         },
     }
+}
+
+/// What a leader knows.
+fn all(state: &GetState) -> Follower {
+    let mut known = Follower::of_all();
+    known.begin(steady(), state, &mut ());
+    known
 }
 
 /// What a leading master told.
@@ -234,6 +258,11 @@ impl Known {
     /// Whether there is enough to tell.
     fn is_whole(&self) -> bool {
         (self.follower.is_begun() || self.is_recalled) && self.leader.is_some()
+    }
+
+    /// The leader, once one told.
+    fn told_by(&self) -> Option<SocketAddr> {
+        self.leader.filter(|_| self.follower.is_begun())
     }
 
     fn snapshot(&self, masters: Vec<IpAddr>) -> Snapshot {

@@ -38,7 +38,6 @@ mod hosts;
 mod http;
 mod leader;
 mod masters;
-mod memory;
 mod metrics;
 mod options;
 mod pace;

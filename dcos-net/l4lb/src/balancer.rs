@@ -7,14 +7,13 @@ use std::time::Duration;
 
 use dcos_core::time::{Time, steady};
 use dcos_net::vip::{Change, Key, Listed, Refusal, Service, VipTable};
-use dcos_net::{Around, Follower, Keeping, Remembered};
+use dcos_net::{Around, Follower, Keeper, Keeping, Left};
 use dcos_wire::Told;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use crate::dataplane::{Connections, Dataplane, DataplaneError, Reader};
-use crate::memory::{Keeper, Left};
 
 /// How often it is looked whether somebody else changed the data path (as often as the original).
 const REVIEW: Duration = Duration::from_secs(30);
@@ -169,7 +168,10 @@ impl<D: Dataplane> Balancer<D> {
             found: Vec::new(),
             is_awaiting: false,
             is_looking_up: false,
-            keeper: config.memory.clone().map(Keeper::new),
+            keeper: config
+                .memory
+                .clone()
+                .map(|memory| Keeper::new("virtual addresses", memory)),
             recalled: Recalled::default(),
         };
         Self {
@@ -303,7 +305,7 @@ async fn until(time: Option<Instant>) {
 /// Waits until what is being written is; for ever, if nothing is.
 async fn written(keeper: &mut Option<Keeper>) {
     match keeper {
-        Some(keeper) => keeper.written().await,
+        Some(keeper) => drop(keeper.written().await),
         None => std::future::pending().await,
     }
 }
@@ -369,7 +371,7 @@ struct Node<D> {
 impl<D: Dataplane> Node<D> {
     /// Begins with what an earlier process wrote down, and says whether there is anything. The data path stays as it is.
     async fn recall(&mut self) -> bool {
-        let Some(keeper) = &mut self.keeper else {
+        let Some(keeper) = &self.keeper else {
             return false;
         };
         let (known, age) = match keeper.read().await {
@@ -380,15 +382,7 @@ impl<D: Dataplane> Node<D> {
             }
             Left::Known(known, age) => (known, age),
         };
-        let (now, age_s) = (steady(), age.as_secs());
-        let Remembered { agents, tasks, .. } = &*known;
-        let (agents, tasks) = (agents.len(), tasks.len());
-        tracing::info!(
-            age_s,
-            agents,
-            tasks,
-            "it is remembered what virtual addresses were made of"
-        );
+        let now = steady();
         *self.view.remembered() = Some(now - age);
         let mut table = self.view.table.lock();
         let table = table
@@ -463,11 +457,7 @@ impl<D: Dataplane> Node<D> {
     /// Writes down what is known, if a master told it.
     fn keep(&mut self) {
         let is_told = self.follower.is_begun() && !self.is_awaiting;
-        if let Some(keeper) = self
-            .keeper
-            .as_mut()
-            .filter(|keeper| is_told && keeper.is_idle())
-        {
+        if let Some(keeper) = self.keeper.as_mut().filter(|_| is_told) {
             keeper.keep(&around(&self.masters), &mut self.follower);
         }
     }
@@ -476,7 +466,8 @@ impl<D: Dataplane> Node<D> {
         let is_told = self.follower.is_begun() && !self.is_awaiting;
         if let Some(keeper) = self.keeper.as_mut().filter(|_| is_told) {
             let around = around(&self.masters);
-            keeper.finish(&around, &mut self.follower).await;
+            let follower = &mut self.follower;
+            keeper.finish(|keeper| keeper.keep(&around, follower)).await;
         }
     }
 

@@ -34,7 +34,6 @@ mod dataplane;
 pub mod detector;
 mod http;
 mod kernel;
-mod memory;
 mod trial;
 mod watcher;
 

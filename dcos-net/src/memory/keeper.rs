@@ -1,16 +1,17 @@
-//! [`Keeper`]: has what virtual addresses are made of written down, for a node that starts while no master answers.
+//! [`Keeper`]: has what is known written down, for a node that starts while no master answers.
 //!
-//! What changed is written once it is in effect in the kernel, beside whatever comes next: no change waits for a disk. While
-//! one write goes on the next ones gather. So a process that is killed has written what its kernel's table shows, less what
-//! happened during the last write.
+//! What changed is written beside whatever comes next: nothing waits for a disk. While one write goes on the next ones
+//! gather. So a process that is killed has written what it knew, less what happened during the last write.
 
 use std::io;
 use std::time::Duration;
 
 use dcos_core::error::chain;
-use dcos_net::{Around, Follower, Journal, Keeping, MemoryFile, Remembered, Unreadable};
 use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep_until, timeout};
+
+use super::{Around, Entry, Journal, Keeping, MemoryFile, Remembered, Unreadable};
+use crate::Follower;
 
 /// How long nothing is written after a failure; twice as long after each further one, up to [`LONGEST`].
 const PAUSE: Duration = Duration::from_secs(1);
@@ -19,8 +20,13 @@ const LONGEST: Duration = Duration::from_secs(30);
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Writes down what a follower knows.
+///
+/// Only [`read`](Self::read), [`written`](Self::written) and [`finish`](Self::finish) wait for a disk, and the first two may be
+/// dropped at any time. Failures are told in the log: all else works without.
 #[derive(Debug)]
-pub(crate) struct Keeper {
+pub struct Keeper {
+    /// What is made of it, as the log is to say.
+    what: &'static str,
     keeping: Keeping,
     /// Elsewhere while it is written.
     kept: Option<Kept>,
@@ -56,7 +62,7 @@ impl Kept {
 
 /// What an earlier process left.
 #[derive(Debug)]
-pub(crate) enum Left {
+pub enum Left {
     /// Nothing that counts.
     Nothing,
     /// What a node of another cluster knew.
@@ -66,8 +72,10 @@ pub(crate) enum Left {
 }
 
 impl Keeper {
-    pub(crate) fn new(keeping: Keeping) -> Self {
+    /// One of what `what` are made of: names, perhaps.
+    pub fn new(what: &'static str, keeping: Keeping) -> Self {
         Self {
+            what,
             kept: Some(Kept::new(&keeping)),
             keeping,
             writing: None,
@@ -76,43 +84,43 @@ impl Keeper {
     }
 
     /// What an earlier process knew, if there was one that can be understood.
-    pub(crate) async fn read(&mut self) -> Left {
-        let Some(kept) = self.kept.take() else {
-            return Left::Nothing;
-        };
-        let now = kept.file.now();
-        let read = tokio::task::spawn_blocking(move || {
-            let read = kept.file.read();
-            (kept, read)
-        });
-        let Ok((kept, read)) = read.await else {
-            return Left::Nothing;
-        };
-        self.kept = Some(kept);
-        let path = &self.keeping.path;
-        match read {
-            Ok(None) => Left::Nothing,
-            Ok(Some(known)) => {
+    pub async fn read(&self) -> Left {
+        let file = MemoryFile::new(self.keeping.clone());
+        let now = file.now();
+        let read = tokio::task::spawn_blocking(move || file.read());
+        let (path, what) = (&self.keeping.path, self.what);
+        match read.await {
+            Err(_) | Ok(Ok(None)) => Left::Nothing,
+            Ok(Ok(Some(known))) => {
+                let age = now - known.written;
+                let (age_s, agents, tasks) = (age.as_secs(), known.agents.len(), known.tasks.len());
+                tracing::info!(
+                    ?path,
+                    age_s,
+                    agents,
+                    tasks,
+                    "what was known of {what} is remembered"
+                );
                 let Remembered { broken, ended, .. } = known;
                 if broken > 0 {
                     tracing::warn!(
                         ?path,
                         broken,
-                        "the end of what was known of virtual addresses is damaged: going on with what is before"
+                        "its end is damaged: going on with what is before"
                     );
                 }
                 if ended > 0 {
+                    let tasks = ended;
                     tracing::info!(
-                        tasks = ended,
-                        "this host was started anew: its own tasks have ended, and have no virtual addresses"
+                        tasks,
+                        "this host was started anew: its own tasks have ended, and have no {what}"
                     );
                 }
-                let age = now - known.written;
                 Left::Known(Box::new(known), age)
             }
-            Err(error) => {
-                let why = reason(&error);
-                tracing::warn!(?path, %why, "what was known of virtual addresses is of no use: beginning without");
+            Ok(Err(error)) => {
+                let why = chain(&error);
+                tracing::warn!(?path, %why, "what was known of {what} is of no use: beginning without");
                 match error {
                     Unreadable::Elsewhere { .. } => Left::OfAnother,
                     _ => Left::Nothing,
@@ -121,25 +129,56 @@ impl Keeper {
         }
     }
 
-    /// Whether anything could be written now.
-    pub(crate) fn is_idle(&self) -> bool {
+    /// Whether anything could be written now; otherwise what is to be [kept](Self::keep) is not.
+    pub fn is_idle(&self) -> bool {
         self.kept.is_some() && self.failed.as_ref().is_none_or(|pause| pause.is_over)
     }
 
-    /// Begins to write what changed, unless it is written already, or something else is being written.
-    pub(crate) fn keep(&mut self, around: &Around, follower: &mut Follower) {
-        let Some(mut kept) = self.kept.take() else {
+    /// Begins to write what changed, unless it is written already.
+    pub fn keep(&mut self, around: &Around, follower: &mut Follower) {
+        if !self.is_idle() {
             return;
+        }
+        let next = |kept: &mut Kept| kept.journal.next(kept.file.now(), around, follower);
+        if let Some(entry) = self.kept.as_mut().and_then(next) {
+            self.write(|_| Some(entry));
+        }
+    }
+
+    /// Begins to write all that a follower knows now, who is asked where that may take its time.
+    pub fn keep_all(&mut self, around: Around, known: impl FnOnce() -> Follower + Send + 'static) {
+        if !self.is_idle() {
+            return;
+        }
+        if let Some(now) = self.kept.as_ref().map(|kept| kept.file.now()) {
+            self.write(move |kept| kept.journal.next(now, &around, &mut known()));
+        }
+    }
+
+    /// Begins to write that all is still as it was kept, and says whether that can be: it has to be kept anew otherwise.
+    pub fn still(&mut self) -> bool {
+        let Some(kept) = &self.kept else {
+            return true;
         };
-        let now = kept.file.now();
-        let Some(entry) = kept.journal.next(now, around, follower) else {
-            self.kept = Some(kept);
+        let goes_on = kept.journal.goes_on();
+        let entry = kept.journal.still(kept.file.now());
+        if let Some(entry) = entry.filter(|_| goes_on && self.is_idle()) {
+            self.write(|_| Some(entry));
+        }
+        goes_on
+    }
+
+    fn write(&mut self, entry: impl FnOnce(&mut Kept) -> Option<Entry> + Send + 'static) {
+        let Some(mut kept) = self.kept.take() else {
             return;
         };
         let (sender, writing) = oneshot::channel();
         self.writing = Some(writing);
         let work = move || {
-            let done = kept.file.carry_out(&kept.journal.encode(entry));
+            let done = entry(&mut kept).map_or(Ok(()), |entry| {
+                let write = kept.journal.encode(entry);
+                kept.file.carry_out(&write)
+            });
             if done.is_err() {
                 kept.journal.fail();
             }
@@ -152,8 +191,8 @@ impl Keeper {
     }
 
     /// Waits until it may be that something can be written: what is being written is, or it was paused for long enough after
-    /// a failure. For ever, if neither is so.
-    pub(crate) async fn written(&mut self) {
+    /// a failure. For ever, if neither is so. Says whether what was to be written is.
+    pub async fn written(&mut self) -> bool {
         if let Some(writing) = &mut self.writing {
             let done = writing.await;
             self.writing = None;
@@ -163,10 +202,13 @@ impl Keeper {
                 (Kept::new(&self.keeping), Err(error))
             });
             self.kept = Some(kept);
+            let is_done = done.is_ok();
             self.note(done);
+            is_done
         } else if let Some(pause) = self.failed.as_mut().filter(|pause| !pause.is_over) {
             sleep_until(pause.until).await;
             pause.is_over = true;
+            false
         } else {
             std::future::pending().await
         }
@@ -176,8 +218,8 @@ impl Keeper {
         let before = self.failed.take();
         let Err(error) = done else { return };
         if before.is_none() {
-            let path = &self.keeping.path;
-            tracing::warn!(?path, %error, "what is known of virtual addresses cannot be written down");
+            let (path, what) = (&self.keeping.path, self.what);
+            tracing::warn!(?path, %error, "what is known of {what} cannot be written down");
         }
         let length = before.map_or(PAUSE, |before| (before.length * 2).min(LONGEST));
         self.failed = Some(Pause {
@@ -187,48 +229,44 @@ impl Keeper {
         });
     }
 
-    /// Writes what changed last, unless a disk takes too long for that.
-    pub(crate) async fn finish(&mut self, around: &Around, follower: &mut Follower) {
+    /// Has `last` keep what changed last, once that can be, and waits until it is written, unless a disk takes too long for
+    /// that.
+    pub async fn finish(&mut self, last: impl FnOnce(&mut Self)) {
         let work = async {
             if self.writing.is_some() {
                 self.written().await;
             }
-            self.keep(around, follower);
+            self.failed = None;
+            last(self);
             if self.writing.is_some() {
                 self.written().await;
             }
         };
         if timeout(PATIENCE, work).await.is_err() {
-            let path = &self.keeping.path;
+            let (path, what) = (&self.keeping.path, self.what);
             tracing::warn!(
                 ?path,
-                "what was known last of virtual addresses is not written down: the disk takes too long"
+                "what was known last of {what} is not written down: the disk takes too long"
             );
         }
     }
-}
-
-fn reason(error: &Unreadable) -> String {
-    chain(error).to_string()
 }
 
 #[cfg(test)]
 mod tests {
     use std::path::Path;
 
-    use dcos_net::Origin;
-
     use super::*;
+    use crate::Origin;
 
     fn keeper(path: &Path) -> Keeper {
-        Keeper::new(Keeping::new(path.to_owned(), Origin::default()))
+        let keeping = Keeping::new(path.to_owned(), Origin::default());
+        Keeper::new("virtual addresses", keeping)
     }
 
-    async fn keep(keeper: &mut Keeper, follower: &mut Follower) {
-        if keeper.is_idle() {
-            keeper.keep(&Around::default(), follower);
-        }
-        keeper.written().await;
+    async fn keep(keeper: &mut Keeper, follower: &mut Follower) -> bool {
+        keeper.keep(&Around::default(), follower);
+        keeper.written().await
     }
 
     /// The time stands still while a thread writes, and goes on by itself while nobody has anything to do.
@@ -242,7 +280,7 @@ mod tests {
         let mut attempts = Vec::new();
         while begin.elapsed() < Duration::from_secs(100) {
             let was_writing = keeper.is_idle();
-            keep(&mut keeper, &mut follower).await;
+            assert!(!keep(&mut keeper, &mut follower).await);
             if was_writing {
                 attempts.push(begin.elapsed().as_secs());
             }
@@ -250,10 +288,8 @@ mod tests {
         }
         assert_eq!(attempts, [0, 1, 3, 7, 15, 31, 61, 91]);
         std::fs::remove_file(folder.path().join("vips")).unwrap();
-        while keeper.failed.is_some() {
-            keep(&mut keeper, &mut follower).await;
-        }
-        assert!(path.is_file());
+        while !keep(&mut keeper, &mut follower).await {}
+        assert!(keeper.failed.is_none() && path.is_file());
     }
 
     #[tokio::test(start_paused = true)]
@@ -266,13 +302,31 @@ mod tests {
         keeper.writing = Some(writing);
         let around = Around::default();
         let begin = Instant::now();
-        keeper.finish(&around, &mut follower).await;
+        keeper
+            .finish(|keeper| keeper.keep(&around, &mut follower))
+            .await;
         assert_eq!(begin.elapsed().as_secs(), PATIENCE.as_secs());
         drop(hangs);
-        keeper.written().await;
+        assert!(!keeper.written().await);
         assert!(keeper.failed.is_some() && !path.exists());
         tokio::time::resume();
-        keeper.finish(&around, &mut follower).await;
+        keeper
+            .finish(|keeper| keeper.keep(&around, &mut follower))
+            .await;
         assert!(path.is_file());
+    }
+
+    #[tokio::test]
+    async fn that_it_is_still_so_is_written_by_who_wrote_all_of_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("state");
+        let mut keeper = keeper(&path);
+        assert!(!keeper.still());
+        keeper.keep_all(Around::default(), Follower::of_all);
+        assert!(keeper.still(), "it is being written");
+        assert!(keeper.written().await && keeper.still());
+        keeper.keep_all(Around::default(), || panic!("the test wants it"));
+        assert!(!keeper.written().await && !keeper.still() && !keeper.is_idle());
+        assert!(!keeper.written().await && keeper.is_idle());
     }
 }
