@@ -72,7 +72,9 @@ impl Instance {
         condition: Condition,
     ) -> Condition {
         let id = &status.task_id.value;
-        if let Some(task) = self.tasks.iter_mut().find(|task| task.id == *id) {
+        // What is said of a container that somebody saw end is old news, or the same in other words.
+        let goes_on = |task: &&mut PodTask| task.id == *id && !task.condition.is_final();
+        if let Some(task) = self.tasks.iter_mut().find(goes_on) {
             if task.condition != condition && !condition.precedes(task.condition) {
                 (task.condition, task.since) = (condition, now);
             }
@@ -159,6 +161,50 @@ fn networks(status: &TaskStatus) -> Option<Vec<Joined>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_over_stays_so_whatever_is_repeated() {
+        use dcos_proto::mesos::{TaskId, TaskState};
+        let app = serde_json::from_value(serde_json::json!({"id": "/a", "cmd": "run"})).unwrap();
+        let (id, at) = (
+            InstanceId::from("a.instance-1".to_owned()),
+            Timestamp::from_millis(1),
+        );
+        let mut one =
+            Instance::launched(id, &app, crate::instance::Agent::default(), Vec::new(), at);
+        one.tasks = vec![PodTask {
+            name: "c".to_owned(),
+            id: "c".to_owned(),
+            condition: Condition::Running,
+            since: at,
+            started_at: None,
+            healthy: None,
+            networks: Vec::new(),
+            message: None,
+        }];
+        let mut says = |state: TaskState, message: &str, millis| {
+            let status = TaskStatus {
+                task_id: TaskId::from("c"),
+                state: state as i32,
+                message: Some(message.to_owned()),
+                ..TaskStatus::default()
+            };
+            let condition = Condition::of(&status);
+            one.note_task(Timestamp::from_millis(millis), &status, condition);
+            one.tasks.clone()
+        };
+        // Nobody knew of it for a while.
+        says(TaskState::TaskLost, "lost", 2);
+        let over = says(TaskState::TaskKilled, "killed", 3);
+        assert_eq!(over[0].condition, Condition::Killed);
+        for again in [
+            TaskState::TaskKilling,
+            TaskState::TaskKilled,
+            TaskState::TaskGone,
+        ] {
+            assert_eq!(says(again, "Reconciliation", 4), over);
+        }
+    }
 
     #[test]
     fn the_least_far_container_speaks_for_all() {
