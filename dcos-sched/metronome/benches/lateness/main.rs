@@ -1,8 +1,8 @@
 //! How late a trigger is: a whole Metronome with its store on disk, and a master that this process plays.
 //!
 //! ```text
-//! cargo bench -p dcos-metronome --bench lateness -- [--jobs 1000000] [--due 500] [--rate 500] [--minutes 3]
-//!     [--directory /where] [--json]
+//! cargo bench -p dcos-metronome --bench lateness -- [--jobs 1000000] [--due 500] [--rate 500] [--agents 10]
+//!     [--minutes 3] [--directory /where] [--json]
 //! ```
 //!
 //! `--jobs` jobs have schedules. `--due` of them are due at each minute, all at its beginning: cron knows nothing finer.
@@ -52,14 +52,15 @@ fn main() {
     let jobs = bench::argument("--jobs").unwrap_or(1_000_000);
     let due = bench::argument("--due").unwrap_or(500);
     let rate: u32 = bench::argument("--rate").unwrap_or(500);
+    let agents = bench::argument("--agents").unwrap_or(10);
     let minutes = bench::argument("--minutes").unwrap_or(3);
     let directory = bench::argument::<PathBuf>("--directory").unwrap_or_else(std::env::temp_dir);
     let folder = tempfile::tempdir_in(directory).unwrap();
     let limit = (0..20).map(|_| bare(folder.path(), due)).collect();
     let runtime = tokio::runtime::Runtime::new().unwrap();
-    let measured = runtime.block_on(measure(folder.path(), jobs, due, rate, minutes));
+    let measured = runtime.block_on(measure(folder.path(), jobs, due, rate, agents, minutes));
     let topic = format!(
-        "{due} triggers of {jobs} jobs at a moment, {rate} runs/s beside them, from the moment on"
+        "{due} triggers of {jobs} jobs at a moment, {rate} runs/s beside them, {agents} agents, from the moment on"
     );
     let mut table = Table::new(topic, "ms");
     table.limit(format!("a timer, and {due} rows in one write"), limit);
@@ -106,12 +107,19 @@ struct Measured {
     processors: f64,
 }
 
-async fn measure(folder: &Path, jobs: usize, due: usize, rate: u32, minutes: u64) -> Measured {
+async fn measure(
+    folder: &Path,
+    jobs: usize,
+    due: usize,
+    rate: u32,
+    agents: usize,
+    minutes: u64,
+) -> Measured {
     let embedded = EmbeddedStore::open(folder.join("store")).unwrap();
     let fence = Fence::new("bench", Term(1));
     jobs::create(&embedded, &fence, jobs, due).await;
     let store = Arc::new(Watched::new(embedded));
-    let mesos = Arc::new(Mesos::default());
+    let mesos = Arc::new(Mesos::new(agents));
     let listener = Listener::tcp(([127, 0, 0, 1], 0).into()).await.unwrap();
     let address = listener.address().unwrap();
     let stop = CancellationToken::new();

@@ -9,11 +9,10 @@ use dcos_proto::scheduler::{Call, Event, call, event};
 use dcos_sched::sdk::{SchedulerTransport, Subscription, TransportError};
 use tokio::sync::mpsc;
 
-/// How many agents are offered at once.
-const AGENTS: usize = 10;
-
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Mesos {
+    /// How many agents are offered at once.
+    agents: usize,
     events: Mutex<Option<mpsc::UnboundedSender<Event>>>,
     seen: Mutex<Seen>,
 }
@@ -28,6 +27,14 @@ struct Seen {
 }
 
 impl Mesos {
+    pub(crate) fn new(agents: usize) -> Self {
+        Self {
+            agents,
+            events: Mutex::default(),
+            seen: Mutex::default(),
+        }
+    }
+
     pub(crate) fn launched(&self) -> Vec<u64> {
         self.seen.lock().unwrap().launched.clone()
     }
@@ -48,7 +55,7 @@ impl Mesos {
         let now = crate::now();
         let mut seen = self.seen.lock().unwrap();
         match call.r#type() {
-            call::Type::Revive => self.send([offers(&mut seen, AGENTS)]),
+            call::Type::Revive => self.send([offers(&mut seen, self.agents)]),
             call::Type::Accept => {
                 let accept = call.accept.unwrap();
                 let tasks = accept.operations.into_iter();

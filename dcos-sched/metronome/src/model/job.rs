@@ -1,6 +1,6 @@
 //! A job, and when it runs by itself.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use dcos_marathon::Timestamp;
 use jiff::tz::TimeZone;
@@ -79,6 +79,9 @@ pub enum Missed {
 /// How many missed moments [`Missed::All`] makes up.
 const MOST_MADE_UP: usize = 100;
 
+/// How far back missed moments are looked for first, in milliseconds.
+const FIRST_REACH: i64 = 2 * 60 * 60 * 1000;
+
 impl Missed {
     #[expect(
         clippy::trivially_copy_pass_by_ref,
@@ -115,19 +118,23 @@ impl ScheduleSpec {
             Missed::All => MOST_MADE_UP,
             _ => 1,
         };
-        let mut newest = std::collections::VecDeque::with_capacity(keep);
-        let mut at = last;
+        // From the end, farther and farther back: a clock that was set to another year costs no year of minutes.
+        let mut reach = FIRST_REACH;
         loop {
-            match self.next_after(at) {
-                Some(next) if next <= now => {
-                    if newest.len() == keep {
-                        newest.pop_front();
-                    }
-                    newest.push_back(next);
-                    at = next;
+            let from = last.max(Timestamp::from_millis(now.millis().saturating_sub(reach)));
+            let mut newest = VecDeque::with_capacity(keep);
+            let mut next = self.next_after(from);
+            while let Some(at) = next.filter(|at| *at <= now) {
+                if newest.len() == keep {
+                    newest.pop_front();
                 }
-                next => return newest.pop_front().or(next),
+                newest.push_back(at);
+                next = self.next_after(at);
             }
+            if newest.len() == keep || from == last {
+                return newest.pop_front().or(next);
+            }
+            reach = reach.saturating_mul(8);
         }
     }
 }
@@ -207,6 +214,21 @@ mod tests {
             Some(minute(9_010)),
             "the newest hundred"
         );
+    }
+
+    #[test]
+    fn centuries_of_missed_moments_cost_no_more_than_the_newest() {
+        let minute = |n: i64| Timestamp::from_millis(n * 60_000);
+        let now = 200 * 365 * 24 * 60 + 5;
+        let next = |missed| schedule(missed).next_trigger(minute(10), minute(now));
+        assert_eq!(next("LATEST"), Some(minute(now - 5)));
+        assert_eq!(next("ALL"), Some(minute(now - 995)));
+        // Where they are far apart, they are looked for farther away.
+        let text = r#"{"id": "s", "cron": "0 0 1 1 *", "missedTriggers": "ALL"}"#;
+        let yearly: ScheduleSpec = serde_json::from_str(text).unwrap();
+        let next = yearly.next_trigger(minute(10), minute(now));
+        let year = next.unwrap().to_string();
+        assert_eq!(year, "2070-01-01T00:00:00.000Z");
     }
 
     #[test]
