@@ -81,6 +81,9 @@ pub struct Instance {
     /// What is kept for it on its agent, whether it runs or not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reservation: Option<Reservation>,
+    /// The version of the tree it was launched under: the order of launches and changes, which clocks do not tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tree: Option<Timestamp>,
 }
 
 /// What shall become of an instance.
@@ -182,6 +185,27 @@ impl Instance {
             check_result: None,
             tasks,
             reservation: None,
+            tree: None,
+        }
+    }
+
+    /// The version of the tree it was launched under; where nobody noted that, the moment.
+    pub fn launched_under(&self) -> Timestamp {
+        self.tree.unwrap_or(self.staged_at)
+    }
+
+    /// What is read at `now` was written by another clock, which may have been fast: no moment lies ahead. What is waited
+    /// for since such a moment would be waited for until this clock has come to it.
+    pub fn told_at(&mut self, now: Timestamp) {
+        if self.staged_at > now {
+            self.tree.get_or_insert(self.staged_at);
+        }
+        let own = [&mut self.since, &mut self.staged_at];
+        let of_tasks = self.tasks.iter_mut();
+        let of_tasks = of_tasks.flat_map(|task| [Some(&mut task.since), task.started_at.as_mut()]);
+        let all = own.into_iter().chain(self.started_at.as_mut());
+        for moment in all.chain(of_tasks.flatten()) {
+            *moment = now.min(*moment);
         }
     }
 

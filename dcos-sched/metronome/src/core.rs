@@ -61,6 +61,8 @@ pub struct JobScheduler {
     waiting: Ordered<RunKey, ()>,
     /// Their constraints, made ready once for the offers at hand.
     places: Places,
+    /// The latest moment by which things are put in order: see [`JobScheduler::place`].
+    latest: Timestamp,
     /// Runs that go on.
     active: usize,
     kills: Kills,
@@ -81,6 +83,12 @@ impl JobScheduler {
     /// How many jobs there are.
     pub fn job_count(&self) -> usize {
         self.jobs.len()
+    }
+
+    /// The place of what happens now in the order of things: this moment, or a later one if a clock was ahead before.
+    fn place(&mut self, now: Timestamp) -> Timestamp {
+        self.latest = now.max(self.latest.next());
+        self.latest
     }
 
     fn put_job(&mut self, job: Job) {

@@ -233,6 +233,7 @@ fn histories(
                 created_at: at(run.created_at),
                 finished_at: at(run.finished_at),
                 tasks: run.tasks.clone(),
+                place: None,
             };
             began(
                 progress,

@@ -330,8 +330,7 @@ pub(super) async fn kill_and_scale(mailbox: &Mailbox, request: &Request, kill: K
 /// Gives the deployment of `plan` the time that was asked for.
 pub(super) fn limit(core: &mut Core, now: Time, plan: &Plan, time: Option<(Duration, Overdue)>) {
     if let Some((time, then)) = time {
-        let at = Timestamp::from(now) + time;
-        core.limit(&plan.id, Limit { at, then });
+        core.limit(&plan.id, Limit::within(now.into(), time, then));
     }
 }
 

@@ -1,6 +1,7 @@
 //! Deadlines users set for deployments: what has not ended by then is given up, or taken back.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use dcos_core::time::Time;
 use serde::{Deserialize, Serialize};
@@ -16,6 +17,30 @@ pub struct Limit {
     pub at: Timestamp,
     /// What becomes of it.
     pub then: Overdue,
+    /// When that was said; rows of earlier releases do not tell.
+    #[serde(default)]
+    pub since: Timestamp,
+}
+
+impl Limit {
+    /// So much time from `now` on.
+    pub fn within(now: Timestamp, time: Duration, then: Overdue) -> Self {
+        Self {
+            at: now + time,
+            then,
+            since: now,
+        }
+    }
+
+    /// The same by a clock that shows `now`. If that is before it was said, the clock is another one: all its time is left.
+    #[must_use]
+    pub fn told_at(self, now: Timestamp) -> Self {
+        if now < self.since {
+            Self::within(now, self.at.since(self.since), self.then)
+        } else {
+            self
+        }
+    }
 }
 
 /// What becomes of a deployment that has not ended in time.
@@ -40,6 +65,15 @@ impl Core {
         self.batch.rows.push(super::rows::deployment(running));
         self.limits.set(&id.to_owned(), Some(limit.at));
         true
+    }
+
+    /// In a new life: deadlines are as an earlier one wrote them, maybe by another clock.
+    pub(super) fn renew_limits(&mut self, now: Timestamp) {
+        for (id, running) in &mut self.deployments {
+            let told = running.limit.map(|limit| limit.told_at(now));
+            self.limits.set(id, told.map(|limit| limit.at));
+            running.limit = told;
+        }
     }
 
     /// Ends deployments whose time is up; true if there were any.

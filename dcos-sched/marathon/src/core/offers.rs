@@ -93,7 +93,8 @@ impl Core {
     }
 
     /// Notes a launch that is about to be sent.
-    pub(super) fn launched(&mut self, now: Timestamp, spec: &App, instance: Instance) {
+    pub(super) fn launched(&mut self, now: Timestamp, spec: &App, mut instance: Instance) {
+        instance.tree = Some(self.root.version);
         self.queue.launched(now, &spec.id);
         self.queue.backoff().advance(now, spec);
         self.batch

@@ -106,7 +106,6 @@ impl Core {
         }
         let root = Arc::new(sorted.root()?);
         let mut deployments = BTreeMap::new();
-        let mut limits = Deadlines::default();
         for row in sorted.deployments {
             let dangling = || RecoverError::Dangling(super::rows::deployment_key(&row.id));
             let original = sorted
@@ -128,7 +127,6 @@ impl Core {
                 limit: row.limit,
                 ..Running::begun(Arc::new(plan), (row.kill, row.lives), row.found)
             };
-            limits.set(&row.id, row.limit.map(|limit| limit.at));
             deployments.insert(row.id, running);
         }
         let (id, former_ids) = sorted
@@ -149,7 +147,7 @@ impl Core {
             failures: sorted.failures,
             kills: Kills::default(),
             deadlines: Deadlines::default(),
-            limits,
+            limits: Deadlines::default(),
             subscription: Subscription::default(),
             places: crate::matching::Places::default(),
             roles: BTreeMap::new(),
@@ -164,7 +162,8 @@ impl Core {
         };
         core.count_apps(&RootGroup::default(), &Arc::clone(&core.root));
         let at = Timestamp::from(now);
-        for instance in sorted.instances {
+        for mut instance in sorted.instances {
+            instance.told_at(at);
             let goes = instance.is_leaving() || instance.kill;
             if goes && instance.live_tasks().next().is_some() {
                 core.kills.add(&instance.id);
@@ -172,6 +171,7 @@ impl Core {
             core.put_instance(core.with_known_health(instance, at), false);
         }
         core.name_tasks();
+        core.renew_limits(at);
         core.dirty.extend(core.root.apps.keys().cloned());
         for running in core.deployments.values() {
             core.dirty.extend(running.plan.affected().iter().cloned());

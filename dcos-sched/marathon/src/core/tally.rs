@@ -101,7 +101,7 @@ pub(super) fn is_lost(one: &Instance) -> bool {
 
 impl Tally {
     fn is_own(&self, one: &Instance) -> bool {
-        let owned = |fresh: Fresh| fresh.owns(one.version, one.staged_at);
+        let owned = |fresh: Fresh| fresh.owns(one.version, one.launched_under());
         one.is_active() && !one.is_leaving() && self.watched.is_some_and(owned)
     }
 

@@ -1,6 +1,7 @@
 //! The core against a small Mesos that does what it is told, in memory and without time.
 
 mod chaos;
+mod clocks;
 mod deadlines;
 mod disks;
 mod harness;

@@ -44,14 +44,14 @@ pub enum Drive<'a> {
 pub struct Fresh {
     /// The definition its own are launched with.
     pub version: Timestamp,
-    /// The moment from which on they are launched, where the definition was in use before.
+    /// The version of the tree from which on they are launched, where the definition was in use before.
     pub since: Timestamp,
     /// So many of them have to be ready, or all there are.
     pub count: u32,
 }
 
 impl Fresh {
-    /// Whether what was launched with this definition, at that moment, is the scaling's own.
+    /// Whether what was launched with this definition, under that version of the tree, is the scaling's own.
     pub(crate) fn owns(&self, version: Timestamp, launched: Timestamp) -> bool {
         version == self.version && launched >= self.since
     }
@@ -71,7 +71,7 @@ pub struct Member {
     pub config: Timestamp,
     /// The very definition.
     pub version: Timestamp,
-    /// When it was launched.
+    /// The version of the tree it was launched under, see [`Instance::launched_under`].
     pub launched: Timestamp,
     /// It is already meant to go.
     pub leaving: bool,
@@ -103,7 +103,7 @@ impl Member {
             id: instance.id.clone(),
             config: instance.config_version,
             version: instance.version,
-            launched: instance.staged_at,
+            launched: instance.launched_under(),
             leaving: instance.is_leaving(),
             stage: match instance.condition {
                 Condition::Running | Condition::Killing => Stage::Running,
@@ -263,10 +263,12 @@ fn missing(wanted: u32, have: usize) -> u32 {
 /// that the groups of `GROUP_BY` constraints stay even.
 fn victims(spec: &App, members: &[&Member], count: usize) -> Vec<InstanceId> {
     let mut left: Vec<&Member> = members.to_vec();
+    // Moments of a clock that was fast are all the same, see `Instance::told_at`.
+    let age = |member: &Member| (member.since, member.launched);
     left.sort_by(|a, b| {
         let by_age = match spec.kill_selection {
-            KillSelection::YoungestFirst => b.since.cmp(&a.since),
-            KillSelection::OldestFirst => a.since.cmp(&b.since),
+            KillSelection::YoungestFirst => age(b).cmp(&age(a)),
+            KillSelection::OldestFirst => age(a).cmp(&age(b)),
         };
         a.stage
             .cmp(&b.stage)

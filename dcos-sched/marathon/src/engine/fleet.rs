@@ -347,8 +347,22 @@ impl Fleet {
             self.put_framework(id);
         }
         self.kills.forget_sent();
+        self.read_at(now);
         self.renew_deadlines();
         self.reconcile(now);
+    }
+
+    /// What an earlier life wrote may be of another clock, see [`Instance::told_at`].
+    fn read_at(&mut self, now: Timestamp) {
+        let ahead = self.all().filter(|one| one.since > now);
+        for one in ahead.cloned().collect::<Vec<_>>() {
+            let mut told = (*one).clone();
+            told.told_at(now);
+            let at = self.subscription.expiry(&told, &self.config);
+            self.deadlines.set(&told.id, at);
+            let of_app = self.instances.entry(told.app.clone()).or_default();
+            Arc::make_mut(of_app).insert(told.id.clone(), Arc::new(told));
+        }
     }
 
     fn status(&mut self, now: Timestamp, status: &TaskStatus) {

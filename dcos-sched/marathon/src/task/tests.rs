@@ -38,6 +38,7 @@ fn task(document: Value, ports: &[Option<u16>]) -> TaskInfo {
         check_result: None,
         tasks: Vec::new(),
         reservation: None,
+        tree: None,
     };
     build(&app, &instance, Vec::new(), &Surroundings::default())
 }

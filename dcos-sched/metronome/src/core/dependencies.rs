@@ -82,10 +82,7 @@ impl JobScheduler {
         if job.spec.dependencies.is_empty() || !job.runs.is_empty() || job.too_large.is_some() {
             return false;
         }
-        let since = job
-            .progress
-            .last_success_at
-            .max(job.progress.last_started_at);
+        let since = job.progress.last_started_at;
         job.spec.dependencies.iter().all(|parent| {
             let parent = self.jobs.get(&parent.id);
             let newest = parent.and_then(|parent| parent.progress.newest.as_ref());

@@ -41,7 +41,7 @@ impl JobScheduler {
         }
         let now = Timestamp::from(now);
         let framework_id = sorted.framework.take();
-        let jobs = sorted.jobs(framework_id.is_some())?;
+        let jobs = sorted.jobs(now, framework_id.is_some())?;
         let roles = Arc::new([config.engine.mesos_role.clone()].into());
         let mut core = Self {
             config,
@@ -56,6 +56,7 @@ impl JobScheduler {
             queue: super::LaunchQueue::default(),
             waiting: crate::ordered::Ordered::default(),
             places: dcos_marathon::matching::Places::default(),
+            latest: Timestamp::default(),
             active: 0,
             kills: super::Kills::default(),
             leftovers: BTreeMap::new(),
@@ -70,6 +71,7 @@ impl JobScheduler {
             job.too_large = refused.map(|why| why.to_string().into());
             core.set_parents(None, Some(&job.spec));
             let runs = Arc::clone(&job.runs);
+            core.latest = core.latest.max(latest(&job));
             let last = job.progress.triggered.unwrap_or(now);
             core.active += runs.len();
             core.put_job(job);
@@ -91,6 +93,16 @@ impl JobScheduler {
         }
         Ok(core)
     }
+}
+
+/// The latest moment of a job by which something is put in order.
+fn latest(job: &Job) -> Timestamp {
+    let (progress, history) = (&job.progress, &job.history);
+    let succeeded = progress.newest.as_ref().and_then(|it| it.succeeded_at);
+    let ended = [history.successful.front(), history.failed.front()];
+    let ended = ended.into_iter().flatten().map(|run| run.place());
+    let all = ended.chain(progress.last_started_at).chain(succeeded);
+    all.max().unwrap_or_default()
 }
 
 impl Rows {
@@ -124,7 +136,11 @@ impl Rows {
         Ok(())
     }
 
-    fn jobs(mut self, registered: bool) -> Result<BTreeMap<JobId, Job>, RecoverError> {
+    fn jobs(
+        mut self,
+        now: Timestamp,
+        registered: bool,
+    ) -> Result<BTreeMap<JobId, Job>, RecoverError> {
         let dangling =
             |kind: &str, id: &JobId| RecoverError::Dangling(format!("{PREFIX}{kind}/{id}"));
         for (id, progress) in self.progress {
@@ -132,7 +148,12 @@ impl Rows {
                 .jobs
                 .get_mut(&id)
                 .ok_or_else(|| dangling("progress", &id))?;
-            job.progress = Arc::new(progress);
+            // Earlier releases noted successes apart.
+            let began = progress.last_started_at.max(progress.last_success_at);
+            job.progress = Arc::new(Progress {
+                last_started_at: began,
+                ..progress
+            });
         }
         for (id, mut history) in self.ended {
             let job = self
@@ -141,7 +162,7 @@ impl Rows {
                 .ok_or_else(|| dangling("history", &id))?;
             for ended in [&mut history.successful, &mut history.failed] {
                 let newest_first =
-                    |run: &Arc<RunInfo>| std::cmp::Reverse((run.finished_at, run.id.clone()));
+                    |run: &Arc<RunInfo>| std::cmp::Reverse((run.place(), run.id.clone()));
                 ended.make_contiguous().sort_by_key(newest_first);
             }
             job.history = Arc::new(history);
@@ -152,6 +173,7 @@ impl Rows {
             }
             let job = self.jobs.get_mut(&run.job.id);
             let job = job.ok_or_else(|| dangling("run", &run.job.id))?;
+            run.told_at(now);
             if run.job == job.spec {
                 // One copy serves both.
                 run.job = Arc::clone(&job.spec);

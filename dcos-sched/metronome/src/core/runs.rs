@@ -67,8 +67,9 @@ impl JobScheduler {
             tasks: BTreeMap::new(),
             instance: None,
         });
+        let place = self.place(now);
         let progress = Arc::make_mut(&mut job.progress);
-        progress.last_started_at = Some(now);
+        progress.last_started_at = Some(place);
         progress.newest = Some(Newest {
             id: id.clone(),
             succeeded_at: None,
@@ -150,11 +151,13 @@ impl JobScheduler {
 
     fn remember(&mut self, now: Timestamp, job: &mut Job, run: &Run, well: bool) {
         let id = job.id().clone();
+        let place = self.place(now);
         let info = RunInfo {
             id: run.id.clone(),
             created_at: run.created_at,
             finished_at: now,
             tasks: run.tasks.keys().cloned().collect(),
+            place: (place != now).then_some(place),
         };
         self.batch.rows.push(rows::ended(&id, &info, well));
         let history = Arc::make_mut(&mut job.history);
@@ -163,10 +166,7 @@ impl JobScheduler {
         } else {
             &mut history.failed
         };
-        // Newest first; of those that ended in the same moment, by name.
-        let order = (info.finished_at, info.id.clone());
-        let place = kept.partition_point(|known| (known.finished_at, known.id.clone()) > order);
-        kept.insert(place, Arc::new(info));
+        kept.push_front(Arc::new(info));
         while kept.len() > self.config.history_count {
             if let Some(oldest) = kept.pop_back() {
                 let key = rows::ended_key(&id, &oldest.id, well);
@@ -177,12 +177,13 @@ impl JobScheduler {
         if well {
             progress.success_count += 1;
             progress.last_success_at = Some(now);
+            progress.last_started_at = Some(place);
             if let Some(newest) = progress
                 .newest
                 .as_mut()
                 .filter(|newest| newest.id == run.id)
             {
-                newest.succeeded_at = Some(now);
+                newest.succeeded_at = Some(place);
             }
         } else {
             progress.failure_count += 1;

@@ -1,6 +1,7 @@
 //! Jobs that run by themselves because it is time.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use dcos_marathon::Timestamp;
 
@@ -12,9 +13,19 @@ fn schedule(spec: &JobSpec) -> Option<&ScheduleSpec> {
     spec.schedules.first().filter(|schedule| schedule.enabled)
 }
 
+/// A clock that shows so much less than what was triggered by it was wrong, and set right. What a clock that is put back a little
+/// shows again does not run again; but nothing stands still for years because a clock was once that fast. (Cron of Paul
+/// Vixie has the same three hours.)
+const CORRECTED: Duration = Duration::from_hours(3);
+
 impl JobScheduler {
     /// Sets when a job runs next; `last` is the moment it was triggered at, or the schedule is from.
     pub(super) fn schedule(&mut self, now: Timestamp, id: &JobId, last: Timestamp) {
+        let last = if last.since(now) > CORRECTED {
+            now
+        } else {
+            last
+        };
         let spec = self.jobs.get(id).map(|job| &job.spec);
         let schedule = spec.and_then(|spec| schedule(spec));
         let next = schedule.and_then(|schedule| schedule.next_trigger(last, now));
@@ -49,7 +60,7 @@ impl JobScheduler {
             self.put_job(next);
             return;
         }
-        let within = std::time::Duration::from_secs(schedule.starting_deadline_seconds);
+        let within = Duration::from_secs(schedule.starting_deadline_seconds);
         self.begin(now, next, Some(now + within));
     }
 }

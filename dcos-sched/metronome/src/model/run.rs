@@ -39,6 +39,22 @@ impl Run {
         }
     }
 
+    /// What is read at `now` was written by another clock, which may have been fast, see [`Instance::told_at`]: a run that
+    /// waits has all its time left then.
+    pub(crate) fn told_at(&mut self, now: Timestamp) {
+        if self.created_at > now {
+            let time = self.starts_until.map(|until| until.since(self.created_at));
+            (self.created_at, self.starts_until) = (now, time.map(|time| now + time));
+        }
+        for task in self.tasks.values_mut() {
+            task.started_at = now.min(task.started_at);
+            task.completed_at = task.completed_at.map(|at| now.min(at));
+        }
+        if let Some(instance) = &mut self.instance {
+            instance.told_at(now);
+        }
+    }
+
     /// Whether it waits to be launched.
     pub fn waits(&self) -> bool {
         self.completed_at.is_none() && self.instance.is_none()
@@ -133,6 +149,16 @@ pub struct RunInfo {
     pub finished_at: Timestamp,
     /// Its tasks.
     pub tasks: Vec<String>,
+    /// Its place among those that ended, where that is not when it ended: later than all before it, whatever clocks say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub place: Option<Timestamp>,
+}
+
+impl RunInfo {
+    /// Its place among those that ended.
+    pub fn place(&self) -> Timestamp {
+        self.place.unwrap_or(self.finished_at)
+    }
 }
 
 /// The runs of a job that ended, newest first.
@@ -158,7 +184,7 @@ pub struct Progress {
     /// When one last did not.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_failure_at: Option<Timestamp>,
-    /// When one last began.
+    /// When one last began, or ended well; later than all that happened before, whatever clocks say.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_started_at: Option<Timestamp>,
     /// How the newest run stands, for jobs that depend on this one.
@@ -175,7 +201,7 @@ pub struct Progress {
 pub struct Newest {
     /// Its name.
     pub id: RunId,
-    /// When it ended well.
+    /// When it ended well; later than all that happened before, whatever clocks say.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub succeeded_at: Option<Timestamp>,
 }

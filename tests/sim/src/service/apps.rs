@@ -212,9 +212,9 @@ impl Apps {
         if seed.chance(0.7) {
             return None;
         }
-        let at = Timestamp::from(now) + Duration::from_secs(seed.range(1..60));
+        let time = Duration::from_secs(seed.range(1..60));
         let then = [Overdue::Stop, Overdue::Rollback][seed.index(2)];
-        let limit = Limit { at, then };
+        let limit = Limit::within(now.into(), time, then);
         let is_there = core.limit(&plan.id, limit);
         is_there.then(|| (plan.id.clone(), limit.into()))
     }
@@ -506,7 +506,7 @@ impl User for Apps {
     }
 
     fn begin(&mut self, core: &Core, now: Time) -> Result<(), String> {
-        self.ledger.begin(&core.view(now))
+        self.ledger.begin(now, &core.view(now))
     }
 
     fn hears(&mut self, event: &Event) {

@@ -27,10 +27,18 @@ const MADE_UP: u64 = 100;
 pub(super) struct Ledger {
     history: usize,
     rows: BTreeMap<String, Value>,
-    /// Runs that ever were, as they were last.
+    /// Runs that ever were, as they were last written.
+    written: BTreeMap<String, Value>,
+    /// The same as this life knows them.
     runs: BTreeMap<String, Value>,
-    /// Those of them that ended.
-    ended: BTreeSet<String>,
+    /// Those of them that ended, in their order.
+    ended: BTreeMap<String, u64>,
+    /// How much happened: clocks tell no order.
+    moves: u64,
+    /// When a run of each job last began or ended well.
+    moved: BTreeMap<String, u64>,
+    /// The newest run of each job, and when it ended well.
+    newest: BTreeMap<String, (String, Option<u64>)>,
     /// How many of each job ended well and badly.
     counts: BTreeMap<String, [u64; 2]>,
     /// Runs a user started, such that are not written down yet, and such he stopped.
@@ -54,8 +62,8 @@ struct Seen {
     unclaimed: BTreeMap<String, String>,
     /// Jobs that got another schedule, from which on moments count anew.
     rescheduled: BTreeSet<String>,
-    /// What was deleted: kind, job, run, and what it said.
-    gone: Vec<(String, String, String, Value)>,
+    /// What was deleted: kind, job and run.
+    gone: Vec<(String, String, String)>,
 }
 
 impl Ledger {
@@ -84,6 +92,9 @@ impl Ledger {
         self.stopped.clear();
         self.last = None;
         self.born = Some(now);
+        let runs = self.written.iter();
+        let runs = runs.map(|(id, run)| (id.clone(), read_at(now, run)));
+        self.runs = runs.collect();
     }
 
     /// Takes in one transaction.
@@ -99,13 +110,15 @@ impl Ledger {
                 self.put(now, &mut seen, (kind, job, run), &value)?;
                 self.rows.insert(row.key.clone(), value);
             } else {
-                let value = self.rows.remove(&row.key).unwrap_or_default();
+                self.rows.remove(&row.key);
                 let name = |it: &str| it.to_owned();
-                seen.gone.push((name(kind), name(job), name(run), value));
+                seen.gone.push((name(kind), name(job), name(run)));
                 if kind == "job" {
                     self.triggers.remove(job);
                     self.fresh.remove(job);
                     self.counts.remove(job);
+                    self.moved.remove(job);
+                    self.newest.remove(job);
                 }
             }
         }
@@ -173,11 +186,17 @@ impl Ledger {
                 }
             }
             "run" => {
-                if self.ended.contains(run) {
+                if self.ended.contains_key(run) {
                     return Err(format!("run {run} of {job} goes on after its end"));
                 }
+                self.written.insert(run.to_owned(), value.clone());
                 match self.runs.insert(run.to_owned(), value.clone()) {
-                    None => self.begins(seen, job, run, value)?,
+                    None => {
+                        self.begins(seen, job, run, value)?;
+                        self.moves += 1;
+                        self.moved.insert(job.to_owned(), self.moves);
+                        self.newest.insert(job.to_owned(), (run.to_owned(), None));
+                    }
                     Some(before) => goes_on(job, run, &before, value)?,
                 }
                 self.promised.remove(run);
@@ -187,7 +206,8 @@ impl Ledger {
                 self.triggers(now, seen, job, triggered)?;
             }
             "success" | "failure" => {
-                if !self.ended.insert(run.to_owned()) {
+                self.moves += 1;
+                if self.ended.insert(run.to_owned(), self.moves).is_some() {
                     return Err(format!("run {run} of {job} ends twice"));
                 }
                 let is_success = kind == "success";
@@ -195,7 +215,7 @@ impl Ledger {
                 counts[usize::from(!is_success)] += 1;
                 self.ends(job, run, value, is_success)?;
                 if is_success {
-                    self.succeeded(job);
+                    self.succeeded(job, run);
                 }
             }
             _ => return Err(format!("{kind}/{job} is no row of a Metronome")),
@@ -292,16 +312,19 @@ impl Ledger {
         let spec = self.rows.get(&format!("metronome/job/{job}"));
         let parents = spec.and_then(|spec| spec["dependencies"].as_array());
         let parents = parents.map_or(&[][..], Vec::as_slice);
-        let own = self.progress(job);
-        let since = moment(&own["lastStartedAt"]).max(moment(&own["lastSuccessAt"]));
+        let since = self.moved.get(job).copied();
         let mut succeeded = parents.iter().map(|parent| {
-            let parent = self.progress(parent["id"].as_str().unwrap_or_default());
-            moment(&parent["newest"]["succeededAt"])
+            let newest = self.newest.get(parent["id"].as_str().unwrap_or_default());
+            newest.and_then(|(_, succeeded)| *succeeded)
         });
-        !parents.is_empty() && succeeded.all(|at| at > since)
+        !parents.is_empty() && succeeded.all(|at| at.is_some() && at > since)
     }
 
-    fn succeeded(&mut self, job: &str) {
+    fn succeeded(&mut self, job: &str, run: &str) {
+        self.moved.insert(job.to_owned(), self.moves);
+        if let Some((_, succeeded)) = self.newest.get_mut(job).filter(|it| it.0 == run) {
+            *succeeded = Some(self.moves);
+        }
         let rows = &self.rows;
         self.fresh.retain(|child| {
             let spec = rows.get(&format!("metronome/job/{child}"));
@@ -355,9 +378,9 @@ impl Ledger {
         if let Some(run) = self.promised.first() {
             return Err(format!("run {run} was started, and is not written down"));
         }
-        for (kind, job, run, value) in &seen.gone {
+        for (kind, job, run) in &seen.gone {
             let is_there = self.rows.contains_key(&format!("metronome/job/{job}"));
-            if kind == "run" && !self.ended.contains(run) {
+            if kind == "run" && !self.ended.contains_key(run) {
                 return Err(format!("run {run} is gone, and nothing tells how it ended"));
             }
             if kind == "progress" && is_there {
@@ -365,19 +388,19 @@ impl Ledger {
             }
             if matches!(&**kind, "success" | "failure") && is_there {
                 let first = format!("metronome/{kind}/{job}/");
-                let kept = self.rows.range(first.clone()..).map_while(|(key, row)| {
-                    let is_alike = key.starts_with(&first);
-                    is_alike.then(|| moment(&row["finishedAt"]))
+                let kept = self.rows.range(first.clone()..).map_while(|(key, _)| {
+                    let run = key.strip_prefix(&first)?;
+                    Some(self.ended.get(run))
                 });
-                let kept: Vec<u64> = kept.collect();
-                let finished = moment(&value["finishedAt"]);
-                if kept.len() < self.history || kept.iter().any(|other| *other < finished) {
+                let kept: Vec<_> = kept.collect();
+                let ended = self.ended.get(run);
+                if kept.len() < self.history || kept.iter().any(|other| *other < ended) {
                     return Err(format!("{job} forgets {run} before its time"));
                 }
             }
         }
         let mut counts: BTreeMap<(&str, &str), usize> = BTreeMap::new();
-        for (key, value) in &self.rows {
+        for key in self.rows.keys() {
             let (kind, job, run) = parts(key)?;
             let is_there = self.rows.contains_key(&format!("metronome/job/{job}"));
             if !matches!(kind, "job" | "framework") && !is_there {
@@ -387,7 +410,7 @@ impl Ledger {
             *count += 1;
             match kind {
                 "job" => self.judge_job(job)?,
-                "run" => self.judge_run(now, run, value)?,
+                "run" => self.judge_run(now, run)?,
                 "success" | "failure" if *count > self.history => {
                     return Err(format!("{job} has {count} rows of {kind}"));
                 }
@@ -415,10 +438,12 @@ impl Ledger {
         Ok(())
     }
 
-    fn judge_run(&self, now: Time, run: &str, value: &Value) -> Result<(), String> {
-        if self.ended.contains(run) {
+    fn judge_run(&self, now: Time, run: &str) -> Result<(), String> {
+        if self.ended.contains_key(run) {
             return Err(format!("run {run} ended, and is still there"));
         }
+        let nothing = Value::Null;
+        let value = self.runs.get(run).unwrap_or(&nothing);
         let until = moment(&value["startsUntil"]);
         let is_waiting = value["status"] == "STARTING" && value["instance"].is_null();
         if is_waiting && until != 0 && until <= now.as_millis() {
@@ -426,6 +451,21 @@ impl Ledger {
         }
         Ok(())
     }
+}
+
+/// A run as a life reads it whose clock shows `now`: it was not made later, and if it waits, has all its time.
+fn read_at(now: Time, run: &Value) -> Value {
+    let mut run = run.clone();
+    let [made, until] = ["createdAt", "startsUntil"].map(|it| moment(&run[it]));
+    let now = now.as_millis();
+    if now < made {
+        let text = |millis| Timestamp::from(Time::from_millis(millis)).to_string();
+        run["createdAt"] = text(now).into();
+        if until != 0 {
+            run["startsUntil"] = text(now + until - made).into();
+        }
+    }
+    run
 }
 
 /// What a run was made as, it stays; and no task of it begins before the one before is gone.

@@ -120,13 +120,13 @@ fn make(h: &mut Harness, step: &Move) {
         }
         Move::Limit(nth, seconds, back) => {
             if let Some(id) = h.deployments().get(nth).cloned() {
-                let at = Timestamp::from(h.now) + Duration::from_secs(seconds);
+                let time = Duration::from_secs(seconds);
                 let then = if back {
                     Overdue::Rollback
                 } else {
                     Overdue::Stop
                 };
-                assert!(h.core.limit(&id, Limit { at, then }));
+                assert!(h.core.limit(&id, Limit::within(h.now.into(), time, then)));
                 h.flush();
             }
         }

@@ -96,8 +96,8 @@ fn instances_that_have_to_go_are_waited_for() {
 
 fn limited(h: &mut Harness, then: Overdue) -> String {
     let id = h.deployments()[0].clone();
-    let at = Timestamp::from(h.now) + Duration::from_secs(60);
-    assert!(h.core.limit(&id, Limit { at, then }));
+    let limit = Limit::within(h.now.into(), Duration::from_secs(60), then);
+    assert!(h.core.limit(&id, limit));
     h.flush();
     id
 }
@@ -156,9 +156,8 @@ fn what_ends_in_time_is_left_alone() {
     assert!(h.idle());
     h.pass(100);
     assert_eq!((h.running("/a"), h.heard("deployment_failed")), (2, false));
-    let at = Timestamp::from(h.now);
-    let then = Overdue::Stop;
-    assert!(!h.core.limit(&id, Limit { at, then }));
+    let limit = Limit::within(h.now.into(), Duration::ZERO, Overdue::Stop);
+    assert!(!h.core.limit(&id, limit));
 }
 
 #[test]

@@ -123,6 +123,12 @@ impl Harness {
         self.subscribe();
     }
 
+    /// The same, and the next one's clock is so much behind.
+    pub(crate) fn crash_back(&mut self, time: Duration) {
+        self.now = self.now - time;
+        self.crash();
+    }
+
     /// Somebody ends the framework: its tasks go, what is reserved stays, and the next one has another id.
     pub(crate) fn tear_down(&mut self) {
         self.tasks.clear();

@@ -64,6 +64,10 @@ struct Deployment {
     /// The versions of its apps before it.
     before: BTreeMap<String, Option<String>>,
     deadline: Option<Deadline>,
+    /// That moment, by the clock of this life.
+    due: Option<u64>,
+    /// Instances that were launched since it began.
+    launched: BTreeSet<String>,
 }
 
 /// The rows, and what cannot be read off them.
@@ -117,10 +121,18 @@ struct Seen {
     /// Those that are to lose what is kept for them from now on.
     forsaken: BTreeMap<String, Copy>,
     gone: BTreeMap<String, Copy>,
-    /// Steps that are done: what they did to which app.
-    done: Vec<BTreeMap<String, String>>,
+    /// Steps that are done, each the next one of its deployment as that was then.
+    done: Vec<Done>,
     begun: Vec<String>,
     succeeded: Vec<Deployment>,
+}
+
+/// A step that is done.
+struct Done {
+    step: BTreeMap<String, String>,
+    deployment: Deployment,
+    /// How many new instances have to be ready, of apps that are scaled up.
+    fresh: BTreeMap<String, usize>,
 }
 
 impl Ledger {
@@ -193,16 +205,14 @@ impl Ledger {
     }
 
     /// Another life begins, and shows what it knows.
-    pub(super) fn begin(&mut self, view: &View) -> Result<(), String> {
+    pub(super) fn begin(&mut self, now: Time, view: &View) -> Result<(), String> {
         self.promise = Promise::default();
         self.named.clear();
         self.forget_wishes();
         self.health.clear();
         self.told.clear();
         self.heard = None;
-        for deployment in self.deployments.values_mut() {
-            deployment.step = 0;
-        }
+        self.wake(now);
         let shown = view.root.apps.iter();
         let shown: BTreeMap<String, String> = shown
             .map(|(id, app)| (id.to_string(), app.version.to_string()))
@@ -222,6 +232,17 @@ impl Ledger {
             return Err(format!("after a restart there is an instance {id}"));
         }
         Ok(())
+    }
+
+    /// A life whose clock shows `now` reads what is written down.
+    fn wake(&mut self, now: Time) {
+        for copy in self.copies.values_mut() {
+            copy.read_at(now.as_millis());
+        }
+        for deployment in self.deployments.values_mut() {
+            deployment.step = 0;
+            deployment.read_at(now);
+        }
     }
 
     /// Takes in one transaction, and what follows it.
@@ -417,6 +438,10 @@ impl Ledger {
         let is_launch = before.is_none_or(|before| before.task != copy.task);
         if is_launch {
             moves.launched.insert(id.to_owned());
+            let deployments = self.deployments.values_mut();
+            for deployment in deployments.filter(|it| it.before.contains_key(&copy.app)) {
+                deployment.launched.insert(id.to_owned());
+            }
         } else if copy.is_leaving() && before.is_some_and(|before| !before.is_leaving()) {
             moves.dismissed.insert(id.to_owned(), copy.clone());
         }
@@ -488,7 +513,7 @@ impl Ledger {
                         "a step of {id} is done that is not its next one: {event}"
                     ))
                 };
-                let Some(deployment) = self.deployments.get_mut(id) else {
+                let Some(deployment) = self.deployments.get(id) else {
                     return wrong();
                 };
                 let Some(step) = deployment.steps.get(deployment.step) else {
@@ -497,7 +522,12 @@ impl Ledger {
                 if *step != actions(&event["currentStep"]) {
                     return wrong();
                 }
-                seen.done.push(step.clone());
+                seen.done.push(Done {
+                    step: step.clone(),
+                    deployment: deployment.clone(),
+                    fresh: self.fresh(id, deployment),
+                });
+                let deployment = self.deployments.get_mut(id).expect("it is there");
                 deployment.step += 1;
                 deployment.reached = deployment.reached.max(deployment.step);
             }
@@ -598,6 +628,8 @@ impl Ledger {
             reached: 0,
             before,
             deadline: None,
+            due: None,
+            launched: BTreeSet::new(),
         };
         self.judge_order(id, &deployment)?;
         self.deployments.insert(id.to_owned(), deployment);
@@ -660,13 +692,15 @@ impl Ledger {
                 return Err(format!("{id} is gone, and {told} is told"));
             }
         }
-        for step in &seen.done {
+        for done in &seen.done {
             // What is wanted may be another thing already.
-            for (app, action) in step
+            for (app, action) in done
+                .step
                 .iter()
                 .filter(|(app, _)| !seen.versions.contains_key(*app))
             {
                 self.judge_done(app, action)?;
+                self.judge_scaled(app, action, done)?;
             }
         }
         let succeeded = seen.succeeded.iter().flat_map(|it| it.before.keys());
@@ -713,6 +747,43 @@ impl Ledger {
             let wanted = spec.instances;
             return Err(format!(
                 "{action} of {app} ends with {staying} of {wanted}, {leaving} leave"
+            ));
+        }
+        Ok(())
+    }
+
+    /// How many new instances a deployment has to bring, of each app, as it says itself.
+    fn fresh(&self, id: &str, deployment: &Deployment) -> BTreeMap<String, usize> {
+        let row = self.rows.get(&format!("marathon/deployment/{id}"));
+        let of_app = |(app, before): (&String, &Option<String>)| {
+            let before = before.as_ref();
+            let before = before.and_then(|version| self.spec(app, version));
+            let found = row.and_then(|row| row["found"][app]["staying"].as_u64());
+            let found = found.and_then(|found| usize::try_from(found).ok());
+            let there = found.or(before.map(|spec| spec.instances));
+            let wanted = self.wanted(app).and_then(|version| self.spec(app, version));
+            let wanted = wanted.map_or(0, |spec| spec.instances);
+            (
+                app.clone(),
+                wanted.saturating_sub(there.unwrap_or_default()),
+            )
+        };
+        deployment.before.iter().map(of_app).collect()
+    }
+
+    /// An app that is scaled up has as many new instances that are ready, or all that were launched for it are.
+    fn judge_scaled(&self, app: &str, action: &str, done: &Done) -> Result<(), String> {
+        let fresh = done.fresh.get(app).copied().unwrap_or_default();
+        let version = self.wanted(app);
+        let own = self.of(app).filter(|(id, copy)| {
+            let is_own = done.deployment.launched.contains(*id) && version == Some(&*copy.version);
+            is_own && copy.stays()
+        });
+        let own: Vec<bool> = own.map(|(id, copy)| self.is_ready(id, copy)).collect();
+        let ready = own.iter().filter(|is_ready| **is_ready).count();
+        if action.starts_with("Scale") && ready < fresh && ready < own.len() {
+            return Err(format!(
+                "{action} of {app} ends, and of {fresh} new ones {ready} are ready"
             ));
         }
         Ok(())

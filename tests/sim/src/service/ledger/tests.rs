@@ -355,6 +355,15 @@ fn a_history_loses_its_oldest_when_it_is_full() {
         &third("delete success/a/r3"),
         "a forgets r3 before its time",
     );
+    // What comes later is younger, whatever the clock says.
+    let more =
+        "30 reborn; started r2; run a r2 task=t\n31 success a r2\n32 started r3; run a r3 task=t\n";
+    let third = |gone| format!("{RAN}{more}33 success a r3; {gone}");
+    check(
+        &third("delete success/a/r1"),
+        &third("delete success/a/r2"),
+        "a forgets r2 before its time",
+    );
 }
 
 #[test]
@@ -402,6 +411,19 @@ fn a_run_begins_and_is_given_up_for_a_reason() {
         &format!("{late}1025"),
         "run r1 waits, though it should have started",
     );
+    // By a clock that is behind it has all its time.
+    let behind = format!("{late}305 reborn\n");
+    let given_up = format!("{behind}425 failure a r1");
+    check(
+        &given_up,
+        &format!("{behind}424 failure a r1"),
+        "is given up, before it ran",
+    );
+    check(
+        &given_up,
+        &format!("{behind}425"),
+        "run r1 waits, though it should have started",
+    );
 }
 
 #[test]
@@ -424,6 +446,13 @@ fn children_follow_each_success_of_all_their_parents_once() {
         &over,
         &format!("{over}; run c c2"),
         "c2 of c begins, which nobody asked for",
+    );
+    let behind =
+        "10 reborn; started p2; run p p2 task=t; started q2; run q q2 task=t\n11 success p p2\n";
+    check(
+        &format!("{over}\n{behind}12 success q q2; run c c2 task=t"),
+        &format!("{over}\n{behind}12 success q q2"),
+        "c does not run, though",
     );
     // Whoever comes later waits for the next success.
     assert_eq!(judged(&format!("{RAN}640 job c after=a")), Ok(()));

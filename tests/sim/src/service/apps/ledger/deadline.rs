@@ -1,8 +1,9 @@
 //! Deadlines of deployments: one that has one ends by it, in the way its user chose; one that has none never ends for it.
 //! And none ends in vain but for a reason.
 
+use dcos_core::time::Time;
 use dcos_marathon::core::{Batch, Limit, Overdue};
-use dcos_marathon::event;
+use dcos_marathon::{Timestamp, event};
 use serde_json::Value;
 
 use super::{Deployment, Ledger, Promise, Seen, Wanted, text};
@@ -16,14 +17,18 @@ const PASSED: &str = "its deadline passed";
 pub(in super::super) struct Deadline {
     /// In milliseconds.
     at: u64,
+    /// When that was said.
+    since: u64,
     /// Whether its change is taken back then.
     is_rollback: bool,
 }
 
 impl From<Limit> for Deadline {
     fn from(limit: Limit) -> Self {
+        let millis = |it: Timestamp| u64::try_from(it.millis()).unwrap_or_default();
         Self {
-            at: u64::try_from(limit.at.millis()).unwrap_or_default(),
+            at: millis(limit.at),
+            since: millis(limit.since),
             is_rollback: limit.then == Overdue::Rollback,
         }
     }
@@ -34,8 +39,20 @@ impl Deadline {
     fn read(row: &Value) -> Option<Self> {
         (!row.is_null()).then(|| Self {
             at: moment(&row["at"]),
+            since: moment(&row["since"]),
             is_rollback: row["then"] == "rollback",
         })
+    }
+}
+
+impl Deployment {
+    /// A life whose clock shows `now` reads it: if that is before its deadline was given, all its time is left.
+    pub(super) fn read_at(&mut self, now: Time) {
+        let now = now.as_millis();
+        self.due = self.deadline.map(|it| {
+            let is_ahead = now < it.since;
+            it.at - if is_ahead { it.since - now } else { 0 }
+        });
     }
 }
 
@@ -65,7 +82,7 @@ impl Ledger {
         if let Some((id, deadline)) = &promise.deadline
             && let Some(deployment) = self.deployments.get_mut(id)
         {
-            deployment.deadline = Some(*deadline);
+            (deployment.deadline, deployment.due) = (Some(*deadline), Some(deadline.at));
         }
     }
 
@@ -78,7 +95,7 @@ impl Ledger {
             if kept != own {
                 return Err(format!("{id} has the deadline {kept:?}, not {own:?}"));
             }
-            if own.is_some_and(|deadline| deadline.at <= now) {
+            if deployment.due.is_some_and(|at| at <= now) {
                 return Err(format!("{id} goes on beyond its deadline"));
             }
         }
@@ -95,11 +112,9 @@ pub(super) fn judge_failure(
 ) -> Result<(), String> {
     let promise = &seen.promise;
     if reason.starts_with(PASSED) {
-        return match deployment.deadline {
+        return match deployment.due {
             None => Err(format!("{id} ends for a deadline, and has none")),
-            Some(deadline) if deadline.at > seen.now => {
-                Err(format!("{id} ends before its deadline"))
-            }
+            Some(at) if at > seen.now => Err(format!("{id} ends before its deadline")),
             Some(_) => Ok(()),
         };
     }

@@ -260,7 +260,8 @@ impl Scribe {
         } else if done.is_none() {
             let limits = ["stop", "rollback"].map(|then| Some((then, number(words, then)?)));
             let limit = limits.into_iter().flatten().next();
-            let limit = limit.map(|(then, at)| json!({"at": stamp(at), "then": then}));
+            let limit = limit
+                .map(|(then, at)| json!({"at": stamp(at), "since": stamp(self.now), "then": then}));
             if let Some(limit) = limit.clone().filter(|_| !has("unlimited")) {
                 let limit: Limit = serde_json::from_value(limit).unwrap();
                 self.ledger.promise.deadline = Some((name.to_owned(), limit.into()));
@@ -343,20 +344,18 @@ impl Scribe {
     fn line(&mut self, line: &str) -> Result<(), String> {
         let (now, words) = line.trim().split_once(' ').unwrap_or((line.trim(), ""));
         self.now = now.parse().unwrap_or_else(|_| panic!("no time: {line}"));
+        let now = Time::from_secs(self.now);
         for words in words.split(';').filter(|it| !it.trim().is_empty()) {
             let words: Vec<&str> = words.split_whitespace().collect();
             match words[0] {
                 "rest" => self.ledger.judge_rest()?,
-                "reborn" => self.ledger.begin(&View::default())?,
-                "again" => {
-                    let all = self.ledger.deployments.values_mut();
-                    all.for_each(|it| it.step = 0);
-                }
+                "reborn" => self.ledger.begin(now, &View::default())?,
+                "again" => self.ledger.wake(now),
                 _ => self.write(&words),
             }
         }
         let batch = std::mem::take(&mut self.batch);
-        self.ledger.judge(Time::from_secs(self.now), &batch)
+        self.ledger.judge(now, &batch)
     }
 
     fn accept(&mut self, operation: Operation) {
@@ -447,19 +446,19 @@ fn every_life_begins_with_what_the_one_before_wrote() {
     let all = BTreeMap::from([(one.id.clone(), Arc::new(one))]);
     let mut view = View::default();
     view.instances.insert(app.id, Arc::new(all));
-    let wrong = ledger.begin(&view).unwrap_err();
+    let wrong = ledger.begin(Time::MAX, &view).unwrap_err();
     assert!(
         wrong.contains("there is an instance a.instance-1"),
         "{wrong}"
     );
     view.deployments.push(deployment);
-    let wrong = ledger.begin(&view).unwrap_err();
+    let wrong = ledger.begin(Time::MAX, &view).unwrap_err();
     assert!(wrong.contains("there is a deployment d"), "{wrong}");
     let wrong = ledger
         .refused(&BTreeSet::new(), &["d".to_owned()])
         .unwrap_err();
     assert!(wrong.contains("locked by d, which is over"), "{wrong}");
-    assert_eq!(ledger.begin(&View::default()), Ok(()));
+    assert_eq!(ledger.begin(Time::MAX, &View::default()), Ok(()));
 }
 
 #[test]
@@ -819,6 +818,22 @@ fn what_agents_keep_is_what_should_be_kept() {
 }
 
 #[test]
+fn a_scaling_waits_for_what_it_launched() {
+    let added = format!(
+        "{RUNS}11 app a v=11 config=1 n=3 checks=0; deploy e Scale:a\n12 launch a3 v=11 config=1\n13 is a3 as=Running\n"
+    );
+    let end = "deploy e Scale:a step=1 end";
+    check(
+        &format!("{added}14 passes a3; {end}"),
+        &format!("{added}14 {end}"),
+        "ends, and of 1 new ones 0 are ready",
+    );
+    // What there was may be as it is.
+    let both = format!("{added}14 passes a3; fails a3; passes a3; fails a1; {end}");
+    assert_eq!(judged(&both), Ok(()));
+}
+
+#[test]
 fn a_deployment_ends_by_its_deadline() {
     let limited = |then: &str| format!("{RUNS}11 app a v=11 n=2; deploy e Restart:a {then}=20\n");
     check_each(
@@ -855,6 +870,16 @@ fn a_deployment_ends_by_its_deadline() {
     ] {
         assert_eq!(judged(&lawful), Ok(()), "{lawful}");
     }
+    // By a clock that is behind all its time is left.
+    check_each(
+        &format!("{}5 again\n", limited("stop")),
+        &[
+            ("14 ", "e goes on beyond its deadline"),
+            ("13 deploy e Restart:a late", "e ends before its deadline"),
+        ],
+    );
+    let behind = format!("{}5 again\n14 deploy e Restart:a late", limited("stop"));
+    assert_eq!(judged(&behind), Ok(()));
     check_each(
         &format!("{RUNS}{UPGRADED}"),
         &[

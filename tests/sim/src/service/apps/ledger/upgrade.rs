@@ -22,6 +22,8 @@ pub(super) struct Copy {
     pub(super) since: u64,
     /// Since when its condition is what it is.
     pub(super) changed: u64,
+    /// Both, as they were written.
+    written: [u64; 2],
     /// The agent it is on.
     pub(super) agent: String,
     /// How many tasks were launched on what is kept for it; 0 if nothing is.
@@ -38,6 +40,11 @@ impl Copy {
     pub(super) fn read(row: &Value) -> Self {
         let kept = &row["reservation"];
         let volumes = || kept["volumes"].as_array().into_iter().flatten();
+        let since = match moment(&row["startedAt"]) {
+            0 => moment(&row["stagedAt"]),
+            started => started,
+        };
+        let changed = moment(&row["since"]);
         Self {
             app: text(&row["app"]),
             version: text(&row["version"]),
@@ -46,17 +53,20 @@ impl Copy {
             is_to_be_killed: row["kill"] == true,
             condition: text(&row["condition"]),
             task: text(&row["taskId"]),
-            since: match moment(&row["startedAt"]) {
-                0 => moment(&row["stagedAt"]),
-                started => started,
-            },
-            changed: moment(&row["since"]),
+            since,
+            changed,
+            written: [since, changed],
             agent: text(&row["agent"]["id"]),
             life: kept["incarnation"].as_u64().unwrap_or_default(),
             volumes: volumes().map(|it| text(&it["persistenceId"])).collect(),
             paths: volumes().map(|it| text(&it["containerPath"])).collect(),
             is_confirmed: kept["confirmed"] == true,
         }
+    }
+
+    /// A life whose clock shows `now` reads it: no moment lies ahead.
+    pub(super) fn read_at(&mut self, now: u64) {
+        [self.since, self.changed] = self.written.map(|it| it.min(now));
     }
 
     pub(super) fn is_leaving(&self) -> bool {
