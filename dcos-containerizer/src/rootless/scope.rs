@@ -6,7 +6,7 @@
 //! (systemd moves it: from the cgroup of a login only root may). The scope has a name that the agent's runtime directory
 //! tells, so that whoever comes back finds it; it ends with the last process in it.
 //!
-//! `busctl`, a part of systemd, speaks to it: no library is wanted for three calls.
+//! `busctl`, a part of systemd, speaks to it: no library is wanted for a few calls.
 
 use std::fs;
 use std::os::unix::ffi::OsStrExt as _;
@@ -14,7 +14,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use dcos_core::config::Values;
 use rustix::process::getuid;
@@ -23,8 +23,8 @@ use super::delegated::{AGENT, own_cgroup};
 use crate::checkpoint::format;
 use crate::systemd::SLICE;
 
-/// How often whoever was asked for the scope of before, which is about to end, is asked again.
-const ATTEMPTS: u32 = 10;
+/// How long a scope of before, which is about to end, may take for that.
+const LEAVE: Duration = Duration::from_secs(1);
 const PAUSE: Duration = Duration::from_millis(100);
 /// How long systemd may take to answer, and then to move a process.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -84,19 +84,24 @@ impl Scope {
         }
         let bus = Bus::of_user()?;
         bus.knows_us()?;
-        let mut asked = self.start(&bus);
-        for _ in 1..ATTEMPTS {
-            // It is there already, or was until now.
-            if asked.is_ok() || self.attach(&bus).is_ok() {
-                asked = Ok(());
-                break;
+        let last = Instant::now() + LEAVE;
+        // It may be there already, or be about to end.
+        while let Err(error) = self
+            .start(&bus)
+            .or_else(|error| self.attach(&bus).map_err(|_| error))
+        {
+            if Instant::now() > last {
+                return Err(error);
             }
             thread::sleep(PAUSE);
-            asked = self.start(&bus);
         }
-        asked?;
         for _ in 0..PATIENCE.as_millis() / GLANCE.as_millis() {
             if self.has_this() {
+                if bus.is_for_sessions_only() {
+                    tracing::warn!(
+                        "agent and tasks end with the last session of their user (`loginctl enable-linger` has them stay)"
+                    );
+                }
                 return Ok(());
             }
             thread::sleep(GLANCE);
@@ -176,7 +181,14 @@ impl Bus {
     /// That systemd means the same processes by their numbers: in a container with the host's bus it would move another.
     fn knows_us(&self) -> Result<(), String> {
         let words = ["GetConnectionUnixProcessID", "s", SYSTEMD[0]];
-        let told = self.call(DBUS, &words)?;
+        // The bus begins with who asks first, and systemd comes there later.
+        let last = Instant::now() + PATIENCE;
+        let told = loop {
+            match self.call(DBUS, &words) {
+                Err(_) if Instant::now() < last => thread::sleep(PAUSE),
+                told => break told?,
+            }
+        };
         let pid = told.trim().trim_start_matches("u ");
         let space = |process: &str| fs::read_link(format!("/proc/{process}/ns/pid")).ok();
         let is_systemd =
@@ -187,12 +199,27 @@ impl Bus {
         Err("this user's systemd is in another PID namespace, and gives none here".to_owned())
     }
 
-    /// What `who` answers, as `busctl` writes it.
+    /// Whether the user's systemd ends when the user has logged out, as far as that is known.
+    fn is_for_sessions_only(&self) -> bool {
+        let user = format!("/org/freedesktop/login1/user/_{}", getuid().as_raw());
+        let of_user = [
+            "org.freedesktop.login1",
+            &user,
+            "org.freedesktop.login1.User",
+        ];
+        let told = self.ask(&["--system", "get-property"], of_user, &["Linger"]);
+        told.is_ok_and(|told| told.trim() == "b false")
+    }
+
     fn call(&self, who: [&str; 3], words: &[&str]) -> Result<String, String> {
+        self.ask(&["--user", "call"], who, words)
+    }
+
+    /// What `who` answers, as `busctl` writes it.
+    fn ask(&self, how: &[&str], who: [&str; 3], words: &[&str]) -> Result<String, String> {
         let output = Command::new("busctl")
-            .arg("--user")
             .arg(format!("--timeout={}", PATIENCE.as_secs()))
-            .arg("call")
+            .args(how)
             .args(who)
             .args(words)
             .env("XDG_RUNTIME_DIR", &self.runtime_dir)
