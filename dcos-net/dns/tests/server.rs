@@ -7,6 +7,7 @@
 )]
 
 use std::collections::BTreeMap;
+use std::hash::{BuildHasher as _, RandomState};
 use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::process::Command;
@@ -89,15 +90,16 @@ async fn a_server_that_runs_listens_at_more_addresses_once_it_may() {
     if !has_dig() {
         return;
     }
-    let first = "127.0.0.1:0".parse().unwrap();
+    let port = quiet_port();
+    let at = |last: u8| SocketAddr::new([127, 0, 0, last].into(), port);
+    let first = at(1);
     let server = Server::bind(Config {
         listen: vec![first],
         http: None,
         ..Config::default()
     });
     let server = server.await.unwrap();
-    let (first, doors) = (server.addresses()[0], server.doors());
-    let at = |last: u8| SocketAddr::new([127, 0, 0, last].into(), first.port());
+    let doors = server.doors();
     let (_snapshots, latest) = watch::channel(Arc::new(cluster()));
     let stop = CancellationToken::new();
     let running = tokio::spawn(server.run(latest, stop.clone()));
@@ -121,6 +123,16 @@ async fn a_server_that_runs_listens_at_more_addresses_once_it_may() {
     }
     doors.open(&[at(2)]).await.unwrap();
     UdpSocket::bind(at(2)).await.unwrap();
+}
+
+/// A port that nobody has, and that the kernel gives to nobody who asks from somewhere, at any address.
+fn quiet_port() -> u16 {
+    let mut ports = (0..).map(|tried: u16| {
+        let random = RandomState::new().hash_one(tried) % 10_000;
+        10_000 + u16::try_from(random).unwrap()
+    });
+    let is_free = |port: &u16| std::net::UdpSocket::bind(("0.0.0.0", *port)).is_ok();
+    ports.find(is_free).unwrap()
 }
 
 /// What `dig` prints, without the lines that differ from run to run.
