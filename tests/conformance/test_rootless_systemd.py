@@ -119,8 +119,9 @@ def test_a_unit_is_restarted_and_its_tasks_stay_within_their_limits(whose, user,
             assert message.startswith("Memory limit exceeded: Requested: 64MB"), message
             destroy(cluster, "greedy")
             deploy(cluster, "many", cmd=f"exec perl -e '(fork // 1) || last for 1..100; sleep' {word}-many")
+            # Kernels before 6.12 count it where who forks is, not where the limit is.
             eventually("more than may be", lambda: any(
-                one.read_text() != "max 0\n" for one in (scope / "mesos").glob("*/pids.events")))
+                one.read_text() != "max 0\n" for one in (scope / "mesos").rglob("pids.events")))
             assert len(pids(f"{word}-many")) <= 40
             destroy(cluster, "many")
         destroy(cluster, "after")
