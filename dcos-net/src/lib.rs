@@ -30,8 +30,8 @@ mod zone;
 pub use census::{Census, Counts};
 pub use follow::{Follower, Listener, Placed, state_of};
 pub use memory::{
-    Around, Cluster, Entry, Journal, Keeper, Keeping, KnownAgent, KnownTask, Left, MemoryFile,
-    Origin, Record, Remembered, Unreadable, Write,
+    Around, Cluster, Entry, Journal, Keeper, Keeping, KnownAgent, KnownTask, MemoryFile, Origin,
+    Record, Remembered, Unreadable, Write,
 };
 pub use snapshot::{Agent, Discovery, Framework, Port, Snapshot, Task};
 pub use subnet::{NoSubnet, Subnet};

@@ -27,7 +27,7 @@ use crate::Follower;
 use crate::vip::TaskKey;
 
 pub use file::MemoryFile;
-pub use keeper::{Keeper, Left};
+pub use keeper::Keeper;
 pub use keeping::{Cluster, Keeping, Origin};
 
 /// What a file begins with, before its version.

@@ -235,7 +235,8 @@ def test_a_cluster_of_originals_is_replaced_while_it_works(folder):
         after["agent MB"] = resident_megabytes(programs[0].process.pid)
         assert framework.bad(services) == []
         pauses = {task: longest_pause(folder, task) for task in services}
-        assert max(pauses.values()) < 15, pauses
+        # One of them may meet a moment in which the machine does nothing.
+        assert sorted(pauses.values())[len(pauses) // 2] < 2 and max(pauses.values()) < 15, pauses
 
         # What was launched under the original is ended, and its updates come, under ours.
         for task in services:

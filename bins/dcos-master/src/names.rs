@@ -181,7 +181,12 @@ async fn lead(feed: &mut Feed, master: &MasterHandle, own: SocketAddr, stop: &Ca
             tokio::select! {
                 () = stop.cancelled() => break 'leading,
                 changed = changes.changed() => if changed.is_err() { break 'leading } else { break },
-                is_other = feed.changed() => if is_other { break },
+                is_other = feed.changed() => if is_other {
+                    break;
+                } else if is_whole && unkept.is_none() && !feed.has_kept() {
+                    // What could not be written is tried again.
+                    unkept = master.snapshot().await.ok();
+                },
                 () = sleep_until(keep), if unkept.is_some() && feed.is_idle() => {
                     if let Some(state) = unkept.take() {
                         feed.keep(own, move || kept(&state));

@@ -33,8 +33,8 @@ pub fn keeping(
     }
 }
 
-/// The cluster whose masters an option names: the URL of an ensemble, or `host:port`, of several with commas between. TLS or not,
-/// and who shows which password, makes no other cluster of it.
+/// The cluster whose masters an option names: the URL of an ensemble, or `host:port`, of several with commas between. Who shows
+/// which password makes no other cluster of it, nor does TLS at the same port.
 fn cluster(masters: &str) -> Cluster {
     if let Ok(ensemble) = Ensemble::parse(masters) {
         let engine = match ensemble.engine() {

@@ -20,6 +20,7 @@ use dcos_core::config::Values;
 use rustix::process::getuid;
 
 use super::delegated::{AGENT, own_cgroup};
+use super::subordinate;
 use crate::checkpoint::format;
 use crate::systemd::SLICE;
 
@@ -84,6 +85,14 @@ impl Scope {
         }
         let bus = Bus::of_user()?;
         bus.knows_us()?;
+        let ends_with_sessions = bus.is_for_sessions_only();
+        if ends_with_sessions && !own_cgroup(Path::new("/proc/self"))?.starts_with("user.slice") {
+            return Err(
+                "this user's systemd ends with the user's last session, and what begins with the node would end there, \
+                 too: `loginctl enable-linger` has it stay"
+                    .to_owned(),
+            );
+        }
         let last = Instant::now() + LEAVE;
         // It may be there already, or be about to end.
         while let Err(error) = self
@@ -97,7 +106,7 @@ impl Scope {
         }
         for _ in 0..PATIENCE.as_millis() / GLANCE.as_millis() {
             if self.has_this() {
-                if bus.is_for_sessions_only() {
+                if ends_with_sessions {
                     tracing::warn!(
                         "agent and tasks end with the last session of their user (`loginctl enable-linger` has them stay)"
                     );
@@ -163,12 +172,19 @@ impl Bus {
         let user = getuid().as_raw();
         let usual = PathBuf::from(format!("/run/user/{user}"));
         let told = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
-        let is_own = |path: &PathBuf| {
+        let is_own = |path: &Path| {
             let bus = fs::metadata(path.join("bus"));
             bus.is_ok_and(|bus| bus.uid() == user)
         };
-        let found = told.into_iter().chain([usual.clone()]).find(is_own);
-        let runtime_dir = found.ok_or_else(|| {
+        let find = || told.iter().chain([&usual]).find(|path| is_own(path));
+        let mut found = find();
+        // With the node an agent may begin before its user's systemd does.
+        let last = Instant::now() + PATIENCE;
+        while found.is_none() && stays(user) && Instant::now() < last {
+            thread::sleep(PAUSE);
+            found = find();
+        }
+        let runtime_dir = found.cloned().ok_or_else(|| {
             format!(
                 "no systemd of this user is to be asked for some: there is no {} (a login, or `loginctl enable-linger`, \
                  begins it; Debian's package `dbus-user-session` has it listen)",
@@ -190,10 +206,13 @@ impl Bus {
             }
         };
         let pid = told.trim().trim_start_matches("u ");
-        let space = |process: &str| fs::read_link(format!("/proc/{process}/ns/pid")).ok();
         let is_systemd =
             fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name == "systemd\n");
-        if is_systemd && space(pid).is_some() && space(pid) == space("self") {
+        let are_here = [pid, "self"].into_iter().all(|process| {
+            let status = fs::read_to_string(format!("/proc/{process}/status"));
+            status.is_ok_and(|status| has_one_number(&status))
+        });
+        if is_systemd && are_here {
             return Ok(());
         }
         Err("this user's systemd is in another PID namespace, and gives none here".to_owned())
@@ -237,9 +256,31 @@ impl Bus {
     }
 }
 
+/// Whether systemd keeps a user's part of it though nobody has logged in.
+fn stays(user: u32) -> bool {
+    let name = subordinate::name_of(&fs::read_to_string("/etc/passwd").unwrap_or_default(), user);
+    name.is_some_and(|name| Path::new("/var/lib/systemd/linger").join(name).exists())
+}
+
+/// Whether a process is in the PID namespace that its `/proc` is of, by its `status`: which anybody may read, where the link to the
+/// namespace is kept from who lacks a capability that the process has, as a user's systemd since 254.
+fn has_one_number(status: &str) -> bool {
+    let numbers = status.lines().find_map(|line| line.strip_prefix("NSpid:"));
+    numbers.is_some_and(|numbers| numbers.split_whitespace().count() == 1)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_process_of_another_namespace_has_more_numbers() {
+        assert!(has_one_number("Name:\tsystemd\nNSpid:\t812\nNSsid:\t812\n"));
+        assert!(!has_one_number(
+            "Name:\tsystemd\nNSpid:\t812\t1\nNSsid:\t812\t1\n"
+        ));
+        assert!(!has_one_number("Name:\tsystemd\n"));
+    }
 
     #[test]
     fn an_agent_has_the_same_scope_each_time() {

@@ -47,7 +47,7 @@ impl Wanted {
 }
 
 /// The name of a user, by the text of `/etc/passwd`.
-fn name_of(passwd: &str, user: u32) -> Option<String> {
+pub(super) fn name_of(passwd: &str, user: u32) -> Option<String> {
     let mut lines = passwd.lines().map(|line| line.split(':'));
     lines.find_map(|mut fields| {
         let name = fields.next()?;

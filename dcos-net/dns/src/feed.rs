@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dcos_core::time::steady;
-use dcos_net::{Around, Follower, Journal, Keeper, Keeping, Left, Remembered, Snapshot};
+use dcos_net::{Around, Follower, Journal, Keeper, Keeping, Remembered, Snapshot};
 use dcos_proto::master::event;
 use dcos_proto::master::response::GetState;
 use dcos_wire::Told;
@@ -76,6 +76,11 @@ impl Feed {
         self.keeper.as_mut().is_none_or(Keeper::still)
     }
 
+    /// Whether what was to be [kept](Self::keep) last was, or is on its way.
+    pub fn has_kept(&self) -> bool {
+        self.keeper.as_ref().is_none_or(Keeper::has_kept)
+    }
+
     /// Waits until something is to be done: there are other masters, if this says so; otherwise what was to be kept was, or it
     /// is to be tried again.
     pub async fn changed(&mut self) -> bool {
@@ -111,7 +116,7 @@ impl Feed {
                 left = keeper.read() => left,
                 () = stop.cancelled() => return,
             };
-            if let Left::Known(remembered, _) = left {
+            if let Some((remembered, _)) = left {
                 let masters = remembered.around.addresses.iter().copied().collect();
                 known.remember(*remembered);
                 if known.is_whole() {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use dcos_core::time::{Time, steady};
 use dcos_net::vip::{Change, Key, Listed, Refusal, Service, VipTable};
-use dcos_net::{Around, Follower, Keeper, Keeping, Left};
+use dcos_net::{Around, Follower, Keeper, Keeping};
 use dcos_wire::Told;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
@@ -317,8 +317,6 @@ struct Recalled {
     services: BTreeSet<Service>,
     /// Addresses that were nobody's VIP.
     reserved: Vec<IpAddr>,
-    /// Whether what an earlier process led anywhere was of another cluster: nothing of it goes on then.
-    is_foreign: bool,
     /// Whether the data path is to be filled by it: no master told in time.
     is_due: bool,
 }
@@ -374,13 +372,8 @@ impl<D: Dataplane> Node<D> {
         let Some(keeper) = &self.keeper else {
             return false;
         };
-        let (known, age) = match keeper.read().await {
-            Left::Nothing => return false,
-            Left::OfAnother => {
-                self.recalled.is_foreign = true;
-                return true;
-            }
-            Left::Known(known, age) => (known, age),
+        let Some((known, age)) = keeper.read().await else {
+            return false;
         };
         let now = steady();
         *self.view.remembered() = Some(now - age);
@@ -441,16 +434,7 @@ impl<D: Dataplane> Node<D> {
     fn is_to_fill(&self) -> bool {
         !self.follower.is_begun()
             && self.recalled.is_due
-            && !self.recalled.is_foreign
             && !self.is_looking_up
-            && self.state == State::Unknown
-    }
-
-    /// Whether it is to be emptied now.
-    fn is_to_clear(&self) -> bool {
-        !self.follower.is_begun()
-            && self.recalled.is_due
-            && self.recalled.is_foreign
             && self.state == State::Unknown
     }
 
@@ -563,12 +547,7 @@ impl<D: Dataplane> Node<D> {
         if self.may_change() && self.state != State::Is && self.state != self.wanted() {
             self.reconcile().await;
         }
-        if self.is_to_clear() {
-            tracing::warn!(
-                "no master tells of virtual addresses: those that an earlier process left are another cluster's, and go"
-            );
-            self.reconcile().await;
-        } else if self.is_to_fill() {
+        if self.is_to_fill() {
             self.fill().await;
         }
         self.keep();
@@ -611,8 +590,7 @@ impl<D: Dataplane> Node<D> {
     }
 
     async fn reconcile(&mut self) {
-        let is_foreign = self.recalled.is_foreign && !self.follower.is_begun();
-        let strict = self.follower.is_complete() || is_foreign;
+        let strict = self.follower.is_complete();
         let (state, services) = (self.wanted(), self.view.table().told().clone());
         // What was there before and ended, while what else an earlier process left is not known to be anybody's.
         let ended: BTreeSet<Service> = self

@@ -10,13 +10,13 @@ use dcos_core::error::chain;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep_until, timeout};
 
-use super::{Around, Entry, Journal, Keeping, MemoryFile, Remembered, Unreadable};
+use super::{Around, Entry, Journal, Keeping, MemoryFile, Remembered};
 use crate::Follower;
 
 /// How long nothing is written after a failure; twice as long after each further one, up to [`LONGEST`].
 const PAUSE: Duration = Duration::from_secs(1);
 const LONGEST: Duration = Duration::from_secs(30);
-/// How long an end of the process waits for a disk.
+/// How long a begin or an end of the process waits for a disk.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Writes down what a follower knows.
@@ -60,17 +60,6 @@ impl Kept {
     }
 }
 
-/// What an earlier process left.
-#[derive(Debug)]
-pub enum Left {
-    /// Nothing that counts.
-    Nothing,
-    /// What a node of another cluster knew.
-    OfAnother,
-    /// What this node knew, and how long ago that was so.
-    Known(Box<Remembered>, Duration),
-}
-
 impl Keeper {
     /// One of what `what` are made of: names, perhaps.
     pub fn new(what: &'static str, keeping: Keeping) -> Self {
@@ -83,14 +72,22 @@ impl Keeper {
         }
     }
 
-    /// What an earlier process knew, if there was one that can be understood.
-    pub async fn read(&self) -> Left {
+    /// What an earlier process of this cluster knew, and how long ago that was so, if it can be read and understood.
+    pub async fn read(&self) -> Option<(Box<Remembered>, Duration)> {
         let file = MemoryFile::new(self.keeping.clone());
         let now = file.now();
         let read = tokio::task::spawn_blocking(move || file.read());
         let (path, what) = (&self.keeping.path, self.what);
-        match read.await {
-            Err(_) | Ok(Ok(None)) => Left::Nothing,
+        let Ok(read) = timeout(PATIENCE, read).await else {
+            let s = PATIENCE.as_secs();
+            tracing::warn!(
+                ?path,
+                "what was known of {what} is not read within {s} s: beginning without"
+            );
+            return None;
+        };
+        match read {
+            Err(_) | Ok(Ok(None)) => None,
             Ok(Ok(Some(known))) => {
                 let age = now - known.written;
                 let (age_s, agents, tasks) = (age.as_secs(), known.agents.len(), known.tasks.len());
@@ -116,15 +113,12 @@ impl Keeper {
                         "this host was started anew: its own tasks have ended, and have no {what}"
                     );
                 }
-                Left::Known(Box::new(known), age)
+                Some((Box::new(known), age))
             }
             Ok(Err(error)) => {
                 let why = chain(&error);
                 tracing::warn!(?path, %why, "what was known of {what} is of no use: beginning without");
-                match error {
-                    Unreadable::Elsewhere { .. } => Left::OfAnother,
-                    _ => Left::Nothing,
-                }
+                None
             }
         }
     }
@@ -155,12 +149,18 @@ impl Keeper {
         }
     }
 
+    /// Whether what was to be kept last was, or is on its way.
+    pub fn has_kept(&self) -> bool {
+        let kept = self.kept.as_ref();
+        kept.is_none_or(|kept| kept.journal.goes_on())
+    }
+
     /// Begins to write that all is still as it was kept, and says whether that can be: it has to be kept anew otherwise.
     pub fn still(&mut self) -> bool {
         let Some(kept) = &self.kept else {
             return true;
         };
-        let goes_on = kept.journal.goes_on();
+        let goes_on = self.has_kept();
         let entry = kept.journal.still(kept.file.now());
         if let Some(entry) = entry.filter(|_| goes_on && self.is_idle()) {
             self.write(|_| Some(entry));

@@ -357,7 +357,10 @@ impl Isolator for MemoryIsolator {
                 if !folder.path.exists() {
                     return std::future::pending().await;
                 }
-                tokio::time::sleep(Duration::from_millis(1 << doubled)).await;
+                tokio::select! {
+                    () = alarm.ring() => {}
+                    () = tokio::time::sleep(Duration::from_millis(1 << doubled)) => {}
+                }
                 if let Some(limitation) = limitation(&folders, &events) {
                     return limitation;
                 }

@@ -4,6 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::ErrorKind;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -59,7 +60,10 @@ pub(super) fn sweep(dir: &Path, notes: &Notes) -> Swept {
         let members = cgroups.iter().flat_map(|cgroup| members(cgroup));
         processes(dir).into_iter().chain(members).collect()
     });
-    swept.note("", killed);
+    if swept.note("", killed).is_none() {
+        // What they have is theirs, and `down` finds them by it another time.
+        return swept;
+    }
     for cgroup in cgroups(&notes.cgroups_root) {
         // One that is busy still belongs to a process that is ending.
         let _ = std::fs::remove_dir(&cgroup);
@@ -232,9 +236,17 @@ fn is_task(process: &Path, dir: &Path) -> bool {
     let values = ["MESOS_SANDBOX=", "MESOS_DIRECTORY="];
     environment.split('\0').any(|line| {
         let mut values = values.iter().filter_map(|name| line.strip_prefix(name));
-        // The same path in a container, where another cluster may run, is another folder.
-        values.any(|value| is_below(Path::new(value)) && Path::new(value).exists())
+        values.any(|value| is_below(Path::new(value))) && has_our_root(process)
     })
+}
+
+/// Whether paths lead it where they lead us: in a container, where another cluster may run, they do not.
+fn has_our_root(process: &Path) -> bool {
+    let root = |process: &Path| {
+        let root = std::fs::metadata(process.join("root/.")).ok()?;
+        Some((root.dev(), root.ino()))
+    };
+    root(process) == root(Path::new("/proc/self"))
 }
 
 /// Who began it, or took it over.
