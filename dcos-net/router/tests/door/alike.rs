@@ -129,6 +129,10 @@ impl Case {
     /// The answer, as somebody behind the router writes it.
     fn answer(&self, bare: bool) -> Vec<u8> {
         let mut said = self.said.clone();
+        if self.twist == Twist::Old {
+            // On such a connection, kept, hyper asks in the old version, too, and the two ways keep different ones.
+            said.retain(|line| line != "Connection: keep-alive");
+        }
         let body = self.body.concat();
         match self.framing {
             Framing::Length => {
